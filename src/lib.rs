@@ -1,0 +1,22 @@
+//! The WireGuard protocol as a state machine without I/O.
+#![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+#![cfg_attr(not(test), deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr))]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+mod time;
+
+pub use time::Instant;
