@@ -1,0 +1,491 @@
+//! One peer: the state machine between messages, sessions and timers.
+//!
+//! A [`Peer`] knows nothing of other peers, of sockets or of where its index came from. It is told
+//! what happened and when, and it remembers what it owes: at most one message of each kind, so there
+//! is no queue. This file holds the data path and the timers; `exchange` holds the handshake.
+//! The order of the steps is that of the Linux kernel (`send.c`, `receive.c`, `timers.c`).
+
+mod exchange;
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+
+use crate::cookie::Jar;
+use crate::crypto::secret::Secret;
+use crate::error::{Rejected, SealError};
+use crate::event::{Event, Events, Transmit};
+use crate::handshake::{Accepted, Outstanding, StaticStatic};
+use crate::ip::{self, Malformed};
+use crate::job::{OpenJob, OpenTicket, Outgoing, SealFailure, SealJob};
+use crate::session::{Keyring, Store};
+use crate::tai64n::Tai64N;
+use crate::time::Instant;
+use crate::timers::{Timer, Timers, Timings};
+use crate::wire::{DataHeader, Message};
+
+/// The state of one peer.
+#[derive(Debug)]
+pub(crate) struct Peer<E, S> {
+    public_key: [u8; 32],
+    psk: Secret<32>,
+    /// Computed when it is first needed, so that adding peers costs no multiplication.
+    static_static: Option<StaticStatic>,
+    endpoint: Option<E>,
+    mtu: u16,
+    initiator: InitiatorState,
+    responder: ResponderState,
+    keyring: Keyring<S>,
+    timers: Timers,
+    jar: Jar,
+    /// The greatest timestamp accepted from the peer.
+    greatest_timestamp: Tai64N,
+    /// The last timestamp sent to it.
+    sent_timestamp: Tai64N,
+    accepted_at: Option<Instant>,
+    /// When an initiation or response was last sent to it.
+    handshake_sent_at: Option<Instant>,
+    owes_initiation: bool,
+    owes_keepalive: bool,
+    events: Events,
+    stats: PeerStats,
+}
+
+/// Our initiation, if there is one.
+#[derive(Debug)]
+enum InitiatorState {
+    Idle,
+    /// A job is computing it.
+    Writing { index: u32 },
+    /// It was sent and is not answered yet.
+    Waiting { index: u32, outstanding: Outstanding },
+}
+
+/// Our response, if one is owed.
+#[derive(Debug)]
+enum ResponderState {
+    Idle,
+    Owed(Accepted),
+    /// A job is computing it.
+    Writing { index: u32 },
+}
+
+/// Traffic with a peer, counted as the kernel counts it: whole datagrams, handshakes included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Bytes received in authentic, acceptable datagrams.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Authentic, acceptable datagrams received.
+    pub rx_datagrams: u64,
+    /// Datagrams sent.
+    pub tx_datagrams: u64,
+    /// Datagrams that claimed to be of this peer's sessions or handshakes and were dropped.
+    pub rx_dropped: u64,
+    /// When the last handshake completed.
+    pub last_handshake: Option<Instant>,
+}
+
+/// What a peer owes to the wire, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    Response,
+    Initiation,
+    Keepalive,
+}
+
+/// An authentic, new datagram's content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content {
+    Keepalive,
+    Packet(ip::Inner),
+}
+
+impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
+    pub(crate) fn new(public_key: [u8; 32], psk: Secret<32>, endpoint: Option<E>, mtu: u16) -> Self {
+        Self {
+            public_key,
+            psk,
+            static_static: None,
+            endpoint,
+            mtu,
+            initiator: InitiatorState::Idle,
+            responder: ResponderState::Idle,
+            keyring: Keyring::default(),
+            timers: Timers::default(),
+            jar: Jar::default(),
+            greatest_timestamp: Tai64N::default(),
+            sent_timestamp: Tai64N::default(),
+            accepted_at: None,
+            handshake_sent_at: None,
+            owes_initiation: false,
+            owes_keepalive: false,
+            events: Events::default(),
+            stats: PeerStats::default(),
+        }
+    }
+
+    /// Reserves a counter for a packet.
+    pub(crate) fn begin_seal<'p, B: AsMut<[u8]>>(
+        &mut self,
+        now: Instant,
+        timings: &Timings,
+        mut outgoing: Outgoing<'p, B>,
+    ) -> Result<SealJob<'p, B, E>, SealFailure<'p, B>> {
+        let layout = match outgoing.layout(self.mtu) {
+            Ok(layout) => layout,
+            Err(error) => return Err(SealFailure::new(error, outgoing)),
+        };
+        let Some(to) = self.endpoint else {
+            return Err(SealFailure::new(SealError::NoEndpoint, outgoing));
+        };
+        let Some(session) = self.keyring.sender(now, timings.reject_after_time) else {
+            self.request_initiation(now, timings);
+            return Err(SealFailure::new(SealError::NoSession, outgoing));
+        };
+        let header = DataHeader::new(session.remote_index, session.reserve_counter());
+        let job = SealJob::new(session.send_key().clone(), header, layout, outgoing, to);
+        self.owes_keepalive = false;
+        self.count_sent(layout.datagram_len());
+        self.timers.any_authenticated_sent(now);
+        self.timers.data_sent(now, timings);
+        self.keep_fresh_on_send(now, timings);
+        Ok(job)
+    }
+
+    /// Finds the session that a data datagram claims.
+    pub(crate) fn begin_open(
+        &self,
+        now: Instant,
+        timings: &Timings,
+        header: DataHeader,
+    ) -> Result<OpenTicket, Rejected> {
+        let session = self.keyring.receiver(header.receiver).ok_or(Rejected::UnknownReceiver)?;
+        if !session.can_receive(now, timings.reject_after_time, header.counter) {
+            return Err(Rejected::SessionExpired);
+        }
+        let (key, session_born) = (session.receive_key().clone(), session.born);
+        Ok(OpenTicket { key, header, session_born })
+    }
+
+    /// Believes or refuses an opened datagram. What is believed moves timers and the endpoint; the
+    /// caller still checks the source address and then calls [`Self::count_received`].
+    pub(crate) fn finish_open<B: AsMut<[u8]>>(
+        &mut self,
+        now: Instant,
+        timings: &Timings,
+        job: &mut OpenJob<B, E>,
+    ) -> Result<Content, Rejected> {
+        if !job.is_authentic() {
+            return Err(Rejected::Forged);
+        }
+        let DataHeader { receiver, counter } = job.header;
+        let session = self
+            .keyring
+            .receiver_mut(receiver)
+            .filter(|session| session.born == job.session_born)
+            .ok_or(Rejected::Superseded)?;
+        if !session.can_receive(now, timings.reject_after_time, counter) {
+            return Err(Rejected::SessionExpired);
+        }
+        if !session.mark_received(counter) {
+            return Err(Rejected::Replayed);
+        }
+        self.received_under(now, timings, receiver, job.source);
+        let packet = job.plaintext();
+        if packet.is_empty() {
+            return Ok(Content::Keepalive);
+        }
+        self.timers.data_received(now, timings);
+        match ip::parse(packet) {
+            Ok(inner) => Ok(Content::Packet(inner)),
+            Err(Malformed::NotIp) => Err(Rejected::NotIp),
+            Err(_) => Err(Rejected::BadInnerLength),
+        }
+    }
+
+    /// An authentic, new datagram came from `source` under the session with this index.
+    fn received_under(&mut self, now: Instant, timings: &Timings, index: u32, source: E) {
+        self.roam(source);
+        if self.keyring.confirm(index) {
+            self.session_established(now, timings);
+        }
+        self.keep_fresh_on_receive(now, timings);
+        self.timers.any_authenticated_received(now);
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, timings: &Timings) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::RetransmitHandshake => self.retransmit(now, timings),
+                Timer::SendKeepalive => {
+                    self.send_keepalive(now, timings);
+                    self.timers.keepalive_fired(now, timings);
+                }
+                Timer::NewHandshake => self.request_initiation(now, timings),
+                Timer::EraseKeys => self.erase_keys(),
+                Timer::PersistentKeepalive => self.send_keepalive(now, timings),
+                Timer::SessionExpiry => {
+                    if self.keyring.current().is_some() {
+                        self.events.push(Event::SessionExpired);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(crate) fn pop_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// What is owed and can be sent. Without an endpoint, or without a private key, an initiation
+    /// stays owed until there is one.
+    pub(crate) fn owes(&self, has_identity: bool) -> Option<Owed> {
+        self.endpoint?;
+        if has_identity && matches!(self.responder, ResponderState::Owed(_)) {
+            return Some(Owed::Response);
+        }
+        if has_identity && self.owes_initiation {
+            return Some(Owed::Initiation);
+        }
+        self.owes_keepalive.then_some(Owed::Keepalive)
+    }
+
+    /// Builds the keepalive that is owed, unless its session has ended meanwhile.
+    pub(crate) fn write_keepalive(&mut self, now: Instant, timings: &Timings) -> Option<Transmit<E>> {
+        self.owes_keepalive = false;
+        let to = self.endpoint?;
+        let Some(session) = self.keyring.sender(now, timings.reject_after_time) else {
+            self.request_initiation(now, timings);
+            return None;
+        };
+        let header = DataHeader::new(session.remote_index, session.reserve_counter());
+        let mut message = Message::keepalive(header);
+        session.send_key().seal(header.counter, &[], message.body_mut());
+        self.count_sent(message.as_bytes().len());
+        self.keep_fresh_on_send(now, timings);
+        Some(Transmit::new(to, message))
+    }
+
+    /// The kernel's `wg_packet_send_keepalive`: a keepalive, or a handshake when there is no session.
+    ///
+    /// The timers are told now, not when the message is built: what is decided here goes out with
+    /// the next poll.
+    fn send_keepalive(&mut self, now: Instant, timings: &Timings) {
+        if self.keyring.sender(now, timings.reject_after_time).is_some() {
+            self.owes_keepalive = true;
+            self.timers.any_authenticated_sent(now);
+        } else {
+            self.request_initiation(now, timings);
+        }
+    }
+
+    /// Asks for a handshake that is not a retransmission. One that follows another handshake
+    /// message within `rekey_timeout` is not sent.
+    pub(crate) fn request_initiation(&mut self, now: Instant, timings: &Timings) {
+        self.timers.restart_attempts();
+        self.owe_initiation(now, timings);
+    }
+
+    fn owe_initiation(&mut self, now: Instant, timings: &Timings) {
+        let unreachable = matches!(self.static_static, Some(StaticStatic::LowOrder));
+        if !unreachable && self.may_initiate(now, timings) {
+            self.owes_initiation = true;
+        }
+    }
+
+    fn may_initiate(&self, now: Instant, timings: &Timings) -> bool {
+        self.handshake_sent_at.is_none_or(|sent| sent.is_older_than(timings.rekey_timeout, now))
+    }
+
+    fn retransmit(&mut self, now: Instant, timings: &Timings) {
+        if self.timers.attempt_again(timings) {
+            self.owe_initiation(now, timings);
+        } else {
+            self.timers.handshake_given_up(now, timings);
+            self.events.push(Event::HandshakeGivenUp);
+        }
+    }
+
+    fn keep_fresh_on_send(&mut self, now: Instant, timings: &Timings) {
+        let stale = |session: &crate::session::Session| {
+            session.has_sent_many() || session.is_old_initiator(now, timings.rekey_after_time)
+        };
+        if self.keyring.current().is_some_and(stale) {
+            self.request_initiation(now, timings);
+        }
+    }
+
+    fn keep_fresh_on_receive(&mut self, now: Instant, timings: &Timings) {
+        let ending = |session: &crate::session::Session| {
+            !session.is_retired() && session.is_old_initiator(now, timings.rekey_on_receive())
+        };
+        if self.keyring.current().is_some_and(ending) && self.timers.first_last_minute_request() {
+            self.request_initiation(now, timings);
+        }
+    }
+
+    /// The current session is a new one, proven by both sides.
+    fn session_established(&mut self, now: Instant, timings: &Timings) {
+        self.timers.handshake_complete();
+        if let Some(session) = self.keyring.current() {
+            self.timers.session_current(session.born, timings);
+        }
+        self.stats.last_handshake = Some(now);
+        self.events.push(Event::Established);
+    }
+
+    fn roam(&mut self, source: E) {
+        if self.endpoint != Some(source) {
+            self.endpoint = Some(source);
+            self.events.push(Event::Roamed);
+        }
+    }
+
+    fn erase_keys(&mut self) {
+        self.initiator = InitiatorState::Idle;
+        self.responder = ResponderState::Idle;
+        self.owes_keepalive = false;
+        if self.keyring.clear() {
+            self.events.push(Event::KeysErased);
+        }
+    }
+
+    pub(crate) fn count_received(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.stats.rx_bytes = self.stats.rx_bytes.saturating_add(bytes);
+        self.stats.rx_datagrams = self.stats.rx_datagrams.saturating_add(1);
+    }
+
+    pub(crate) fn count_dropped(&mut self) {
+        self.stats.rx_dropped = self.stats.rx_dropped.saturating_add(1);
+    }
+
+    fn count_sent(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.stats.tx_bytes = self.stats.tx_bytes.saturating_add(bytes);
+        self.stats.tx_datagrams = self.stats.tx_datagrams.saturating_add(1);
+    }
+}
+
+/// Configuration at run time.
+impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
+    /// Sets the preshared key of the next handshake; the running session lives on.
+    pub(crate) fn set_psk(&mut self, psk: Secret<32>) {
+        self.psk = psk;
+    }
+
+    pub(crate) fn set_endpoint(&mut self, endpoint: E) {
+        self.endpoint = Some(endpoint);
+    }
+
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
+    /// Sets the persistent keepalive; zero switches it off. Switching it on sends one at once.
+    pub(crate) fn set_persistent_keepalive(&mut self, now: Instant, secs: u16, timings: &Timings) {
+        let was_off = self.timers.persistent_interval().is_zero();
+        let interval = Duration::from_secs(u64::from(secs));
+        self.timers.set_persistent_interval(interval);
+        if was_off && !interval.is_zero() {
+            self.send_keepalive(now, timings);
+        }
+    }
+
+    /// Our static key has changed: nothing that depended on the old one goes on.
+    pub(crate) fn identity_changed(&mut self) {
+        self.static_static = None;
+        self.initiator = InitiatorState::Idle;
+        self.responder = ResponderState::Idle;
+        self.handshake_sent_at = None;
+        self.owes_keepalive = false;
+        self.timers.stop(Timer::RetransmitHandshake);
+        if self.keyring.retire() {
+            self.timers.stop(Timer::SessionExpiry);
+            self.events.push(Event::SessionExpired);
+        }
+    }
+
+    /// Erases all key material and stops what was under way. A persistent keepalive goes on.
+    pub(crate) fn erase(&mut self, now: Instant) {
+        self.erase_keys();
+        self.owes_initiation = false;
+        self.handshake_sent_at = None;
+        self.timers.stop_all();
+        self.timers.any_authenticated_sent(now);
+    }
+
+    /// The machine was asleep: sessions that were alive are replaced at once.
+    pub(crate) fn resume(&mut self, now: Instant, timings: &Timings) {
+        let was_alive = self.keyring.current().is_some();
+        let is_persistent = !self.timers.persistent_interval().is_zero();
+        self.erase(now);
+        if was_alive || is_persistent {
+            self.request_initiation(now, timings);
+        }
+    }
+
+    /// Accepts any timestamp in the next initiation.
+    pub(crate) fn forget_timestamp(&mut self) {
+        self.greatest_timestamp = Tai64N::default();
+    }
+
+    pub(crate) fn public_key(&self) -> &[u8; 32] {
+        &self.public_key
+    }
+
+    pub(crate) fn has_psk(&self) -> bool {
+        !self.psk.ct_eq(&Secret::zeroed())
+    }
+
+    pub(crate) fn psk(&self) -> &Secret<32> {
+        &self.psk
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<E> {
+        self.endpoint
+    }
+
+    pub(crate) fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    pub(crate) fn persistent_keepalive(&self) -> u16 {
+        u16::try_from(self.timers.persistent_interval().as_secs()).unwrap_or(u16::MAX)
+    }
+
+    pub(crate) fn stats(&self) -> PeerStats {
+        self.stats
+    }
+
+    /// Whether a packet could be sealed now.
+    pub(crate) fn is_established(&self, now: Instant, timings: &Timings) -> bool {
+        self.keyring.current().is_some_and(|s| s.can_send(now, timings.reject_after_time))
+    }
+
+    /// Every receiver index by which this peer can be addressed.
+    pub(crate) fn indices(&self) -> [Option<u32>; 5] {
+        let [current, previous, next] = self.keyring.indices();
+        let initiator = match self.initiator {
+            InitiatorState::Idle => None,
+            InitiatorState::Writing { index } | InitiatorState::Waiting { index, .. } => Some(index),
+        };
+        let responder = match self.responder {
+            ResponderState::Writing { index } => Some(index),
+            _ => None,
+        };
+        [current, previous, next, initiator, responder]
+    }
+}
