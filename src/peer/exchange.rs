@@ -5,10 +5,9 @@ use core::time::Duration;
 use super::{InitiatorState, Peer, ResponderState};
 use crate::crypto::x25519::Private;
 use crate::error::Rejected;
-use crate::event::{Env, PeerId, Transmit};
+use crate::event::{Env, Transmit};
 use crate::handshake::{
-    Accepted, HandshakeJob, Identity, Initiating, Named, Outstanding, ReadingResponse, Responding,
-    StaticStatic, Task,
+    Accepted, Identity, Initiating, Named, Outstanding, ReadingResponse, Responding, StaticStatic,
 };
 use crate::noise::{self, NoiseError};
 use crate::session::{Role, Session, Store};
@@ -243,17 +242,5 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         } else {
             Err(Rejected::UnexpectedCookie)
         }
-    }
-}
-
-impl<E> HandshakeJob<E> {
-    /// A job that writes an initiation.
-    pub(crate) const fn initiate(peer: PeerId, job: Initiating) -> Self {
-        Self::new(peer, Task::WriteInitiation(job))
-    }
-
-    /// A job that writes a response.
-    pub(crate) const fn respond(peer: PeerId, job: Responding) -> Self {
-        Self::new(peer, Task::WriteResponse(job))
     }
 }

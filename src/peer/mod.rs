@@ -6,8 +6,6 @@
 //! The order of the steps is that of the Linux kernel (`send.c`, `receive.c`, `timers.c`).
 
 mod exchange;
-#[cfg(test)]
-mod tests;
 
 use core::time::Duration;
 
@@ -249,17 +247,16 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         !self.events.is_empty()
     }
 
-    /// What is owed and can be sent. Without an endpoint, or without a private key, an initiation
-    /// stays owed until there is one.
-    pub(crate) fn owes(&self, has_identity: bool) -> Option<Owed> {
+    /// What is owed and can be sent. Without an endpoint an initiation stays owed until there is one.
+    pub(crate) fn owes(&self) -> Option<Owed> {
         self.endpoint?;
-        if has_identity && matches!(self.responder, ResponderState::Owed(_)) {
-            return Some(Owed::Response);
+        if matches!(self.responder, ResponderState::Owed(_)) {
+            Some(Owed::Response)
+        } else if self.owes_initiation {
+            Some(Owed::Initiation)
+        } else {
+            self.owes_keepalive.then_some(Owed::Keepalive)
         }
-        if has_identity && self.owes_initiation {
-            return Some(Owed::Initiation);
-        }
-        self.owes_keepalive.then_some(Owed::Keepalive)
     }
 
     /// Builds the keepalive that is owed, unless its session has ended meanwhile.
