@@ -1,0 +1,48 @@
+//! Fixed-size secret bytes.
+//!
+//! A [`Secret`] erases its bytes when it is dropped, never prints them and has no `PartialEq`, so
+//! that a comparison which leaks timing cannot be written by accident. It does not lock memory and
+//! cannot erase copies that the compiler made by moving it.
+
+use core::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// `N` secret bytes, erased on drop.
+#[derive(Clone)]
+pub(crate) struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// Takes over `bytes`. The caller's own copy, if it keeps one, is its own to erase.
+    pub(crate) const fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// Makes a secret of `N` zero bytes.
+    pub(crate) const fn zeroed() -> Self {
+        Self([0; N])
+    }
+
+    /// Shows the bytes. The name is meant to stand out wherever secret bytes leave this type.
+    pub(crate) const fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn ct_eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
