@@ -74,3 +74,108 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Secret<32> {
     }
     Secret::new(HmacImpl::finalize(state).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use blake2::Blake2s;
+    use blake2::digest::consts::{U20, U28, U32};
+    use std::vec::Vec;
+
+    use super::super::vectors::{decode_array, parse};
+    use super::*;
+
+    /// RFC 7693 appendix B.2.
+    #[test]
+    fn hash_of_abc() {
+        let expected = "508c5e8c327c14e2e1a72ba34eeb452f37458b209ed63a294d999b4c86675982";
+        assert_eq!(hash(&[b"abc"]), decode_array(expected));
+        assert_eq!(hash(&[b"", b"a", b"", b"bc"]), decode_array(expected));
+    }
+
+    /// RFC 7693 appendix E: a hash of hashes over four output lengths, with and without keys. Of
+    /// these the protocol has two, and one more gathers them; the others come from the crate.
+    #[test]
+    fn self_test_of_the_rfc() {
+        let mut digests = Vec::new();
+        for length in [16, 20, 28, 32] {
+            for text in [0, 3, 64, 65, 255, 1024].map(sequence) {
+                let key = sequence(length);
+                let (plain, keyed) = match length {
+                    16 => (
+                        digest(Blake2s::<U16>::default(), &text),
+                        mac(&key, &[&text]).to_vec(),
+                    ),
+                    20 => (
+                        digest(Blake2s::<U20>::default(), &text),
+                        with_key::<Blake2sMac<U20>>(&key, &text),
+                    ),
+                    28 => (
+                        digest(Blake2s::<U28>::default(), &text),
+                        with_key::<Blake2sMac<U28>>(&key, &text),
+                    ),
+                    _ => (
+                        hash(&[&text]).to_vec(),
+                        with_key::<Blake2sMac<U32>>(&key, &text),
+                    ),
+                };
+                digests.extend([plain, keyed]);
+            }
+        }
+        let parts: Vec<_> = digests.iter().map(|digest| &digest[..]).collect();
+        let expected = "6a411f08ce25adcdfb02aba641451cec53c598b24f4fc787fbdc88797f4c1dfe";
+        assert_eq!(hash(&parts), decode_array(expected));
+    }
+
+    /// The RFC's test sequence, which is seeded with its own length.
+    fn sequence(length: usize) -> Vec<u8> {
+        let mut a = 0xdead_4bad_u32.wrapping_mul(u32::try_from(length).unwrap());
+        let mut b = 1_u32;
+        let next = || {
+            let sum = a.wrapping_add(b);
+            (a, b) = (b, sum);
+            sum.to_be_bytes()[0]
+        };
+        core::iter::repeat_with(next).take(length).collect()
+    }
+
+    fn digest(mut state: impl FixedOutput, text: &[u8]) -> Vec<u8> {
+        state.update(text);
+        state.finalize_fixed().to_vec()
+    }
+
+    fn with_key<M: KeyInit + FixedOutput>(key: &[u8], text: &[u8]) -> Vec<u8> {
+        digest(M::new_from_slice(key).unwrap(), text)
+    }
+
+    #[test]
+    fn mac_agrees_with_another_implementation() {
+        for test in &parse(include_str!("../../tests/vectors/blake2s_mac.txt")) {
+            let (key, text) = (test.bytes("key"), test.bytes("text"));
+            let expected = test.array("mac");
+            assert_eq!(mac(&key, &[&text]), expected, "{test:?}");
+            let (head, tail) = text.split_at(text.len() / 3);
+            assert_eq!(mac(&key, &[head, &[], tail]), expected, "{test:?}");
+        }
+    }
+
+    #[test]
+    fn a_mac_key_of_another_length_stands_for_its_hash() {
+        for length in [0, 33, 64, 65, 200] {
+            let key = sequence(length);
+            assert_eq!(mac(&key, &[b"text"]), mac(&hash(&[&key]), &[b"text"]));
+        }
+    }
+
+    #[test]
+    fn kdf_vectors() {
+        for test in &parse(include_str!("../../tests/vectors/kdf.txt")) {
+            let (key, input) = (test.bytes("key"), test.bytes("input"));
+            let expected = ["first", "second", "third"].map(|name| test.array::<32>(name));
+            let (first, second, third) = kdf3(&key, &input);
+            assert_eq!([&first, &second, &third].map(|key| *key.expose()), expected);
+            let (first, second) = kdf2(&key, &input);
+            assert_eq!([&first, &second].map(|key| *key.expose()), expected[..2]);
+            assert_eq!(*kdf1(&key, &input).expose(), expected[0]);
+        }
+    }
+}

@@ -8,6 +8,8 @@
 pub(crate) mod aead;
 pub(crate) mod blake2s;
 pub(crate) mod secret;
+#[cfg(test)]
+pub(crate) mod vectors;
 pub(crate) mod x25519;
 
 pub use aead::Backend;

@@ -46,3 +46,35 @@ impl<const N: usize> fmt::Debug for Secret<N> {
         f.write_str("Secret(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_redacted() {
+        let shown = std::format!(
+            "{:?} {:#?}",
+            Secret::new([0xab; 32]),
+            Secret::new([0xab; 16])
+        );
+        assert_eq!(shown, "Secret(..) Secret(..)");
+    }
+
+    #[test]
+    fn comparison_sees_every_bit() {
+        let secret = Secret::new([0x5a; 32]);
+        assert!(secret.ct_eq(&secret.clone()));
+        for bit in 0..256 {
+            let mut bytes = *secret.expose();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!secret.ct_eq(&Secret::new(bytes)), "bit {bit}");
+        }
+        assert!(Secret::<7>::zeroed().ct_eq(&Secret::new([0; 7])));
+    }
+
+    #[test]
+    fn there_is_a_destructor_to_erase_with() {
+        assert!(core::mem::needs_drop::<Secret<32>>());
+    }
+}

@@ -9,7 +9,11 @@
 //! never to use one twice under a key is the session's duty.
 
 mod backend;
+#[cfg(test)]
+mod batch_tests;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use core::fmt;
 
@@ -48,9 +52,7 @@ impl AeadKey {
     /// A `buffer` shorter than a tag is a mistake of the caller; it is left as it is.
     pub(crate) fn seal(&self, counter: u64, aad: &[u8], buffer: &mut [u8]) {
         debug_assert!(buffer.len() >= TAG_LEN, "no room for the tag");
-        match self.backend {
-            Backend::Portable => portable::seal(&self.key, counter, aad, buffer),
-        }
+        self.seal_at(&nonce(counter), aad, buffer);
     }
 
     /// Seals `packet` into `out`, filling the space between the packet's end and the tag, which
@@ -58,9 +60,10 @@ impl AeadKey {
     ///
     /// An `out` shorter than the packet and a tag is a mistake of the caller; it is left as it is.
     pub(crate) fn seal_from(&self, counter: u64, aad: &[u8], packet: &[u8], out: &mut [u8]) {
-        debug_assert!(fits(packet, out), "no room for the packet and the tag");
-        match self.backend {
-            Backend::Portable => portable::seal_from(&self.key, counter, aad, packet, out),
+        let laid_out = lay_out(packet, out);
+        debug_assert!(laid_out.is_some(), "no room for the packet and the tag");
+        if laid_out.is_some() {
+            self.seal_at(&nonce(counter), aad, out);
         }
     }
 
@@ -71,8 +74,18 @@ impl AeadKey {
     /// [`Forged`] when the tag is not the right one or `buffer` is shorter than a tag. The buffer
     /// then holds no plaintext, and otherwise unspecified bytes.
     pub(crate) fn open(&self, counter: u64, aad: &[u8], buffer: &mut [u8]) -> Result<(), Forged> {
+        self.open_at(&nonce(counter), aad, buffer)
+    }
+
+    fn seal_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
         match self.backend {
-            Backend::Portable => portable::open(&self.key, counter, aad, buffer),
+            Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
+        }
+    }
+
+    fn open_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Result<(), Forged> {
+        match self.backend {
+            Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
         }
     }
 }
@@ -156,7 +169,11 @@ pub(crate) fn xseal(
     aad: &[u8],
     plaintext: &[u8; 16],
 ) -> [u8; 32] {
-    portable::xseal(key, nonce, aad, plaintext)
+    let mut sealed = [0; 32];
+    if lay_out(plaintext, &mut sealed).is_some() {
+        portable::xseal(key, nonce, aad, &mut sealed);
+    }
+    sealed
 }
 
 /// Opens a cookie sealed by [`xseal`]; `None` when it is forged.
@@ -166,7 +183,9 @@ pub(crate) fn xopen(
     aad: &[u8],
     sealed: &[u8; 32],
 ) -> Option<[u8; 16]> {
-    portable::xopen(key, nonce, aad, sealed)
+    let mut buffer = *sealed;
+    portable::xopen(key, nonce, aad, &mut buffer).ok()?;
+    buffer.first_chunk().copied()
 }
 
 /// The nonce of a message: four zero bytes, then the counter in little-endian.
@@ -178,6 +197,12 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce
 }
 
-const fn fits(packet: &[u8], out: &[u8]) -> bool {
-    packet.len() <= out.len().saturating_sub(TAG_LEN) && out.len() >= TAG_LEN
+/// Writes the packet and its zero padding in front of the place of the tag; `None` and nothing
+/// written when they do not fit.
+fn lay_out(packet: &[u8], out: &mut [u8]) -> Option<()> {
+    let (text, _tag) = out.split_last_chunk_mut::<TAG_LEN>()?;
+    let (head, padding) = text.split_at_mut_checked(packet.len())?;
+    head.copy_from_slice(packet);
+    padding.fill(0);
+    Some(())
 }

@@ -9,68 +9,61 @@ use chacha20poly1305::consts::U16;
 use chacha20poly1305::{ChaCha20Poly1305, XChaCha20Poly1305};
 
 use super::super::secret::Secret;
-use super::{Forged, OpenLane, SealLane, TAG_LEN, nonce};
+use super::{Forged, OpenLane, SealLane, TAG_LEN, lay_out, nonce};
 
-pub(super) fn seal(key: &Secret<32>, counter: u64, aad: &[u8], buffer: &mut [u8]) {
+pub(super) fn seal(key: &Secret<32>, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
     let cipher = ChaCha20Poly1305::new(key.expose().into());
-    seal_with(&cipher, &nonce(counter).into(), aad, buffer);
-}
-
-pub(super) fn seal_from(key: &Secret<32>, counter: u64, aad: &[u8], packet: &[u8], out: &mut [u8]) {
-    if lay_out(packet, out).is_some() {
-        seal(key, counter, aad, out);
-    }
+    seal_with(&cipher, nonce.into(), aad, buffer);
 }
 
 pub(super) fn open(
     key: &Secret<32>,
-    counter: u64,
+    nonce: &[u8; 12],
     aad: &[u8],
     buffer: &mut [u8],
 ) -> Result<(), Forged> {
     let cipher = ChaCha20Poly1305::new(key.expose().into());
-    open_with(&cipher, &nonce(counter).into(), aad, buffer)
+    open_with(&cipher, nonce.into(), aad, buffer)
 }
 
 pub(super) fn seal_batch(lanes: &mut [SealLane<'_>]) {
     for lane in lanes {
-        match lane.source {
-            Some(packet) => seal_from(&lane.key.key, lane.counter, &[], packet, lane.buffer),
-            None => seal(&lane.key.key, lane.counter, &[], lane.buffer),
+        if lane
+            .source
+            .is_none_or(|packet| lay_out(packet, lane.buffer).is_some())
+        {
+            seal(&lane.key.key, &nonce(lane.counter), &[], lane.buffer);
         }
     }
 }
 
 pub(super) fn open_batch(lanes: &mut [OpenLane<'_>]) {
     for lane in lanes {
-        lane.authentic = open(&lane.key.key, lane.counter, &[], lane.buffer).is_ok();
+        lane.authentic = open(&lane.key.key, &nonce(lane.counter), &[], lane.buffer).is_ok();
     }
 }
 
-pub(super) fn xseal(
-    key: &[u8; 32],
-    nonce: &[u8; 24],
-    aad: &[u8],
-    plaintext: &[u8; 16],
-) -> [u8; 32] {
-    let mut sealed = [0; 32];
-    if lay_out(plaintext, &mut sealed).is_some() {
-        let cipher = XChaCha20Poly1305::new(key.into());
-        seal_with(&cipher, nonce.into(), aad, &mut sealed);
-    }
-    sealed
+pub(super) fn xseal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], buffer: &mut [u8]) {
+    seal_with(
+        &XChaCha20Poly1305::new(key.into()),
+        nonce.into(),
+        aad,
+        buffer,
+    );
 }
 
 pub(super) fn xopen(
     key: &[u8; 32],
     nonce: &[u8; 24],
     aad: &[u8],
-    sealed: &[u8; 32],
-) -> Option<[u8; 16]> {
-    let mut buffer = *sealed;
-    let cipher = XChaCha20Poly1305::new(key.into());
-    open_with(&cipher, nonce.into(), aad, &mut buffer).ok()?;
-    buffer.first_chunk().copied()
+    buffer: &mut [u8],
+) -> Result<(), Forged> {
+    open_with(
+        &XChaCha20Poly1305::new(key.into()),
+        nonce.into(),
+        aad,
+        buffer,
+    )
 }
 
 fn seal_with<C>(cipher: &C, nonce: &Nonce<C>, aad: &[u8], buffer: &mut [u8])
@@ -96,14 +89,4 @@ where
     cipher
         .decrypt_inout_detached(nonce, aad, text.into(), (&*tag).into())
         .map_err(|_| Forged)
-}
-
-/// Writes the packet and its zero padding in front of the place of the tag; `None` and nothing
-/// written when they do not fit.
-fn lay_out(packet: &[u8], out: &mut [u8]) -> Option<()> {
-    let (text, _tag) = out.split_last_chunk_mut::<TAG_LEN>()?;
-    let (head, padding) = text.split_at_mut_checked(packet.len())?;
-    head.copy_from_slice(packet);
-    padding.fill(0);
-    Some(())
 }
