@@ -189,6 +189,18 @@ impl Random {
         Secret::new([u8::try_from(self.key).unwrap(); 32])
     }
 
+    /// The sealed message as a single call makes it.
+    fn sealed_alone(&self) -> Vec<u8> {
+        let mut buffer = self.buffer();
+        if self.in_place {
+            self.aead().seal(self.counter, &[], &mut buffer);
+        } else {
+            self.aead()
+                .seal_from(self.counter, &[], &self.text, &mut buffer);
+        }
+        buffer
+    }
+
     /// The sealed message as the portable backend makes it.
     fn expected(&self) -> Vec<u8> {
         let mut sealed = [&self.padded()[..], &[0; TAG_LEN]].concat();
@@ -212,12 +224,14 @@ proptest! {
         seal_batch(&mut lanes.collect::<Vec<_>>());
         for (lane, buffer) in random.iter().zip(&mut buffers) {
             prop_assert_eq!(&*buffer, &lane.expected());
+            prop_assert_eq!(&*buffer, &lane.sealed_alone());
             if let Some(bit) = lane.tamper {
                 let bit = bit % (8 * buffer.len());
                 buffer[bit / 8] ^= 1 << (bit % 8);
             }
         }
 
+        let mut alone = buffers.clone();
         let lanes = random.iter().zip(&keys).zip(&mut buffers);
         let lanes = lanes.map(|((lane, key), buffer)| OpenLane {
             key,
@@ -227,12 +241,20 @@ proptest! {
         });
         let mut lanes: Vec<_> = lanes.collect();
         open_batch(&mut lanes);
-        for (lane, opened) in random.iter().zip(&lanes) {
+        for ((lane, opened), alone) in random.iter().zip(&lanes).zip(&mut alone) {
             prop_assert_eq!(opened.authentic, lane.tamper.is_none());
+            let verdict = lane.aead().open(lane.counter, &[], alone);
+            prop_assert_eq!(opened.authentic, verdict.is_ok());
             let padded = lane.padded();
             match lane.tamper {
-                None => prop_assert_eq!(&opened.buffer[..padded.len()], &padded),
-                Some(_) => assert_no_plaintext(&padded, opened.buffer),
+                None => {
+                    prop_assert_eq!(&opened.buffer[..padded.len()], &padded);
+                    prop_assert_eq!(&alone[..padded.len()], &padded);
+                }
+                Some(_) => {
+                    assert_no_plaintext(&padded, opened.buffer);
+                    assert_no_plaintext(&padded, alone);
+                }
             }
         }
     }

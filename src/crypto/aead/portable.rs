@@ -1,8 +1,9 @@
 //! The portable backend: the `chacha20poly1305` crate, one message after the other.
 //!
 //! The fallback on every target, the code of cold paths (handshakes, cookies) and the oracle that
-//! every other backend is tested against. That crate verifies the tag before it decrypts, compares
-//! it in constant time, and erases its copies of the key, the cipher state and the one-time key.
+//! every other backend is tested against. That crate verifies the tag, in constant time, before it
+//! decrypts anything. It erases its copies of the key, the keystream and the one-time key; the
+//! running Poly1305 state is erased by the `poly1305` crate if that one's `zeroize` feature is on.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit, Nonce};
 use chacha20poly1305::consts::U16;
