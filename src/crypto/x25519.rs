@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "takes half a minute in a release build"]
+    #[ignore = "takes a minute in a release build"]
     fn rfc_million_iterations() {
         assert_eq!(iterate_up_to(1_000_000), 3);
     }
