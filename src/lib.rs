@@ -10,13 +10,17 @@
         clippy::unwrap_used
     )
 )]
-#![cfg_attr(not(test), deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr)
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod ip;
 mod time;
 
 pub use time::Instant;
