@@ -21,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod ip;
+mod replay;
 mod time;
 
 pub use time::Instant;
