@@ -20,6 +20,8 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+mod interface;
 pub mod ip;
 mod replay;
 mod time;

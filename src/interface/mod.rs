@@ -1,0 +1,3 @@
+//! Many peers behind one port.
+
+pub(crate) mod indices;
