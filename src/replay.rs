@@ -206,6 +206,12 @@ mod tests {
         ]);
     }
 
+    /// The oldest place of the window held a counter one turn of the ring ago.
+    #[test]
+    fn a_turn_of_the_ring_leaves_nothing_behind() {
+        run(&[(64, true), (64 + 8192 + 8128, true), (64 + 8192, true)]);
+    }
+
     #[test]
     fn the_last_counters() {
         const LIMIT: u64 = u64::MAX - (1 << 13);
