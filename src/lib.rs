@@ -20,10 +20,12 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+mod cidr;
 #[cfg(feature = "alloc")]
 mod interface;
 pub mod ip;
 mod replay;
 mod time;
 
+pub use cidr::{Cidr, InvalidPrefix};
 pub use time::Instant;

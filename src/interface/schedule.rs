@@ -122,14 +122,10 @@ impl Schedule {
     /// The earliest of the children of a place, with its own place.
     fn first_child(&self, at: usize) -> Option<(usize, Entry)> {
         let first = at * ARITY + 1;
-        let children = self
-            .heap
-            .iter()
-            .copied()
-            .enumerate()
-            .skip(first)
-            .take(ARITY);
-        children.min_by_key(|&(_, entry)| entry)
+        let children = self.heap.get(first..)?.iter().take(ARITY);
+        (first..)
+            .zip(children.copied())
+            .min_by_key(|&(_, entry)| entry)
     }
 
     fn place(&mut self, at: usize, entry: Entry) {
