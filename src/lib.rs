@@ -7,12 +7,11 @@
         clippy::expect_used,
         clippy::indexing_slicing,
         clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
         clippy::unwrap_used
     )
-)]
-#![cfg_attr(
-    not(test),
-    deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr)
 )]
 
 #[cfg(feature = "alloc")]
@@ -20,8 +19,52 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
-mod crypto;
-mod time;
+#[macro_use]
+mod log;
 
+// In the order of the layers: a module imports only from modules that stand below it.
+#[cfg(feature = "alloc")]
+mod interface;
+mod tunnel;
+
+mod engine;
+
+mod peer;
+
+mod admission;
+mod handshake;
+mod job;
+
+mod cookie;
+mod noise;
+mod session;
+mod timers;
+
+mod replay;
+mod tai64n;
+
+mod crypto;
+
+mod cidr;
+mod error;
+mod event;
+pub mod ip;
+mod key;
+mod time;
+pub mod wire;
+
+pub use admission::Load;
+pub use cidr::{Cidr, InvalidPrefix};
 pub use crypto::Backend;
+pub use engine::{Control, Finished};
+pub use error::{ConfigError, Drops, Rejected, SealError};
+pub use event::{Endpoint, Env, Event, PeerId, Transmit};
+pub use handshake::HandshakeJob;
+#[cfg(feature = "alloc")]
+pub use interface::{Interface, PeerMut, PeerRef};
+pub use job::{OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
+pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
+pub use peer::PeerStats;
 pub use time::Instant;
+pub use timers::Timings;
+pub use tunnel::{PeerConfig, Received, Tunnel};
