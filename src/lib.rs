@@ -10,13 +10,18 @@
         clippy::unwrap_used
     )
 )]
-#![cfg_attr(not(test), deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unreachable, clippy::print_stdout, clippy::print_stderr)
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+mod key;
 mod time;
 
+pub use key::{Base64Key, HexKey, KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
 pub use time::Instant;
