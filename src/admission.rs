@@ -22,7 +22,10 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(own_public: &[u8; 32]) -> Self {
-        Self { checker: Checker::new(own_public), meter: LoadMeter::default() }
+        Self {
+            checker: Checker::new(own_public),
+            meter: LoadMeter::default(),
+        }
     }
 
     /// Checks a handshake message. `take_token` asks the bucket of a proven source.
@@ -47,7 +50,11 @@ impl Gate {
             self.meter.count(now);
             return Err(Rejected::CookieRequired);
         }
-        if take_token(now, source) { Ok(()) } else { Err(Rejected::RateLimited) }
+        if take_token(now, source) {
+            Ok(())
+        } else {
+            Err(Rejected::RateLimited)
+        }
     }
 }
 
@@ -86,7 +93,9 @@ impl LoadMeter {
 
     pub(crate) fn is_under_load(&self, now: Instant) -> bool {
         match self.setting {
-            Load::Auto => self.overloaded.is_some_and(|at| !at.is_older_than(Self::STICKY, now)),
+            Load::Auto => self
+                .overloaded
+                .is_some_and(|at| !at.is_older_than(Self::STICKY, now)),
             Load::Normal => false,
             Load::UnderLoad => true,
         }
@@ -117,12 +126,18 @@ impl Bucket {
 
     /// A full bucket.
     pub(crate) const fn new(now: Instant) -> Self {
-        Self { tokens: Self::CAPACITY, updated: now }
+        Self {
+            tokens: Self::CAPACITY,
+            updated: now,
+        }
     }
 
     /// Takes a token, if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
-        self.tokens = self.tokens.saturating_add(now - self.updated).min(Self::CAPACITY);
+        self.tokens = self
+            .tokens
+            .saturating_add(now - self.updated)
+            .min(Self::CAPACITY);
         self.updated = now;
         match self.tokens.checked_sub(Self::COST) {
             Some(rest) => {
@@ -181,7 +196,10 @@ mod tests {
 
     #[test]
     fn the_caller_overrides_the_measure() {
-        let mut meter = LoadMeter { setting: Load::UnderLoad, ..LoadMeter::default() };
+        let mut meter = LoadMeter {
+            setting: Load::UnderLoad,
+            ..LoadMeter::default()
+        };
         assert!(meter.count(ms(0)));
         meter.setting = Load::Normal;
         for _ in 0..5000 {

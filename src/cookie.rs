@@ -64,16 +64,24 @@ impl Checker {
 
     /// Whether the message was written for us. Constant time; one BLAKE2s.
     pub(crate) fn mac1_is_valid(&self, macs: &Macs<'_>) -> bool {
-        mac(&self.mac1_key, &[macs.before_mac1]).ct_eq(&macs.mac1).into()
+        mac(&self.mac1_key, &[macs.before_mac1])
+            .ct_eq(&macs.mac1)
+            .into()
     }
 
     /// Whether the sender has received a cookie of ours at this address.
     pub(crate) fn mac2_is_valid(&self, now: Instant, source: SocketAddr, macs: &Macs<'_>) -> bool {
         let live = |s: &&DatedSecret| !s.born.is_older_than(SECRET_GRACE, now);
-        [&self.secret, &self.previous].into_iter().flatten().filter(live).any(|dated| {
-            let cookie = dated.cookie_for(source);
-            mac(cookie.expose(), &[macs.before_mac2]).ct_eq(&macs.mac2).into()
-        })
+        [&self.secret, &self.previous]
+            .into_iter()
+            .flatten()
+            .filter(live)
+            .any(|dated| {
+                let cookie = dated.cookie_for(source);
+                mac(cookie.expose(), &[macs.before_mac2])
+                    .ct_eq(&macs.mac2)
+                    .into()
+            })
     }
 
     /// The reply to a message with index `receiver` and `mac1` from `source`.
@@ -88,7 +96,12 @@ impl Checker {
         let cookie = self.fresh_secret(now, env).cookie_for(source);
         let nonce = env.random();
         let sealed_cookie = xseal(&self.cookie_key, &nonce, mac1, cookie.expose());
-        CookieReply { receiver, nonce, sealed_cookie }.emit()
+        CookieReply {
+            receiver,
+            nonce,
+            sealed_cookie,
+        }
+        .emit()
     }
 
     fn fresh_secret(&mut self, now: Instant, env: &mut Env<'_>) -> &DatedSecret {
@@ -96,7 +109,10 @@ impl Checker {
         if self.secret.as_ref().is_some_and(stale) {
             self.previous = self.secret.take();
         }
-        self.secret.get_or_insert_with(|| DatedSecret { born: now, secret: Secret::new(env.random()) })
+        self.secret.get_or_insert_with(|| DatedSecret {
+            born: now,
+            secret: Secret::new(env.random()),
+        })
     }
 }
 
@@ -122,11 +138,14 @@ pub(crate) struct Jar {
 impl Jar {
     /// Fills in both macs of a message to the holder of `receiver`.
     pub(crate) fn sign(&mut self, now: Instant, receiver: &[u8; 32], message: &mut Message) {
-        let Some(macs) = Macs::of(message.as_bytes()) else { return };
+        let Some(macs) = Macs::of(message.as_bytes()) else {
+            return;
+        };
         let mac1 = mac(&mac1_key(receiver), &[macs.before_mac1]);
         message.set_macs(mac1, [0; MAC_LEN]);
         self.last_mac1 = Some(mac1);
-        self.cookie.take_if(|(received, _)| received.is_older_than(COOKIE_MAX_AGE, now));
+        self.cookie
+            .take_if(|(received, _)| received.is_older_than(COOKIE_MAX_AGE, now));
         let (Some((_, cookie)), Some(macs)) = (&self.cookie, Macs::of(message.as_bytes())) else {
             return;
         };
@@ -136,7 +155,9 @@ impl Jar {
 
     /// Takes a cookie from the holder of `sender`; `false` when it answers nothing of ours.
     pub(crate) fn accept(&mut self, now: Instant, sender: &[u8; 32], reply: &CookieReply) -> bool {
-        let Some(mac1) = self.last_mac1 else { return false };
+        let Some(mac1) = self.last_mac1 else {
+            return false;
+        };
         let key = cookie_key(sender);
         let Some(cookie) = xopen(&key, &reply.nonce, &mac1, &reply.sealed_cookie) else {
             return false;

@@ -199,9 +199,14 @@ impl fmt::Display for ConfigError {
             Self::DuplicatePeer => "public_key: a peer with this key exists already",
             Self::UnknownPeer => "this peer has been removed",
             Self::TooManyPeers => "an interface holds at most 1048576 peers",
-            Self::TooManyAllowedIps => "allowed_ips: too many prefixes for a tunnel; use an interface",
+            Self::TooManyAllowedIps => {
+                "allowed_ips: too many prefixes for a tunnel; use an interface"
+            }
             Self::InvalidTiming(field) => {
-                return write!(f, "timings.{field}: zero, or not in the order that the protocol needs");
+                return write!(
+                    f,
+                    "timings.{field}: zero, or not in the order that the protocol needs"
+                );
             }
         })
     }
@@ -219,7 +224,9 @@ impl Drops {
     /// How many datagrams were dropped for this reason.
     #[must_use]
     pub fn get(&self, reason: Rejected) -> u64 {
-        self.iter().find_map(|(r, n)| (r == reason).then_some(n)).unwrap_or_default()
+        self.iter()
+            .find_map(|(r, n)| (r == reason).then_some(n))
+            .unwrap_or_default()
     }
 
     /// How many datagrams were dropped in all.

@@ -102,7 +102,9 @@ impl<'a> Env<'a> {
 
 impl fmt::Debug for Env<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Env").field("unix_time", &self.unix_time).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("unix_time", &self.unix_time)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,7 +172,12 @@ mod tests {
     fn events_keep_the_order_in_which_they_last_happened() {
         let mut events = Events::default();
         assert!(events.is_empty() && events.pop().is_none());
-        for event in [Event::Established, Event::Roamed, Event::SessionExpired, Event::Established] {
+        for event in [
+            Event::Established,
+            Event::Roamed,
+            Event::SessionExpired,
+            Event::Established,
+        ] {
             events.push(event);
         }
         assert_eq!(events.pop(), Some(Event::Roamed));

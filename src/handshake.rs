@@ -72,7 +72,9 @@ impl<E> fmt::Debug for HandshakeJob<E> {
             Task::WriteInitiation(_) => "WriteInitiation",
             Task::WriteResponse(_) => "WriteResponse",
         };
-        f.debug_struct("HandshakeJob").field("task", &task).finish_non_exhaustive()
+        f.debug_struct("HandshakeJob")
+            .field("task", &task)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +111,12 @@ pub(crate) struct Named {
 
 impl<E> Reading<E> {
     fn run(&mut self) {
-        let Self { own, message, named, .. } = self;
+        let Self {
+            own,
+            message,
+            named,
+            ..
+        } = self;
         named.get_or_insert_with(|| {
             let state = Symmetric::new(IDENTIFIER, &own.public);
             let first = FirstMessage {
@@ -134,7 +141,9 @@ pub(crate) struct Pairing<E> {
 
 impl<E> Pairing<E> {
     fn run(&mut self) {
-        let Self { own, named, paired, .. } = self;
+        let Self {
+            own, named, paired, ..
+        } = self;
         paired.get_or_insert_with(|| StaticStatic::compute(&own.private, &named.initiator));
     }
 }
@@ -191,8 +200,16 @@ impl Initiating {
         }
         let state = Symmetric::new(IDENTIFIER, &self.responder);
         let (state, first) = write.run(state, &mut sealed_timestamp)?;
-        let FirstMessage { ephemeral, sealed_static } = first;
-        let message = Initiation { sender: self.sender, ephemeral, sealed_static, sealed_timestamp };
+        let FirstMessage {
+            ephemeral,
+            sealed_static,
+        } = first;
+        let message = Initiation {
+            sender: self.sender,
+            ephemeral,
+            sealed_static,
+            sealed_timestamp,
+        };
         Ok((message, state))
     }
 }
@@ -234,7 +251,12 @@ impl Responding {
         let mut sealed_nothing = [0; 16];
         let (ephemeral, state) = write.run(self.accepted.state.clone(), &mut sealed_nothing)?;
         let (sender, receiver) = (self.sender, self.accepted.receiver);
-        let message = Response { sender, receiver, ephemeral, sealed_nothing };
+        let message = Response {
+            sender,
+            receiver,
+            ephemeral,
+            sealed_nothing,
+        };
         Ok((message, noise::responder_keys(&state)))
     }
 }

@@ -46,7 +46,10 @@ impl<B: AsMut<[u8]>> Outgoing<'static, B> {
     ///
     /// It needs 16 bytes of room in front and up to 31 behind (15 of padding, 16 of tag).
     pub const fn in_place(buffer: B, payload: Range<usize>) -> Self {
-        Self { buffer, payload: Payload::Inside(payload) }
+        Self {
+            buffer,
+            payload: Payload::Inside(payload),
+        }
     }
 }
 
@@ -54,18 +57,27 @@ impl<'p, B: AsMut<[u8]>> Outgoing<'p, B> {
     /// A packet that lies elsewhere, to be sealed into the front of `buffer`, as for a train of
     /// datagrams back to back. It needs up to 47 bytes more than the packet.
     pub const fn apart(packet: &'p [u8], buffer: B) -> Self {
-        Self { buffer, payload: Payload::Apart(packet) }
+        Self {
+            buffer,
+            payload: Payload::Apart(packet),
+        }
     }
 
     /// The packet.
     pub(crate) fn packet(&mut self) -> Result<&[u8], SealError> {
         let packet = match &self.payload {
-            Payload::Inside(range) => {
-                self.buffer.as_mut().get(range.clone()).ok_or(SealError::BadRange)?
-            }
+            Payload::Inside(range) => self
+                .buffer
+                .as_mut()
+                .get(range.clone())
+                .ok_or(SealError::BadRange)?,
             Payload::Apart(packet) => packet,
         };
-        if packet.len() > MAX_PACKET { Err(SealError::TooLong) } else { Ok(packet) }
+        if packet.len() > MAX_PACKET {
+            Err(SealError::TooLong)
+        } else {
+            Ok(packet)
+        }
     }
 
     /// Where the datagram will lie, once the packet is padded for this MTU.
@@ -79,7 +91,11 @@ impl<'p, B: AsMut<[u8]>> Outgoing<'p, B> {
         let end = packet_start.saturating_add(padded).saturating_add(TAG_LEN);
         let tail = end.saturating_sub(self.buffer.as_mut().len());
         match packet_start.checked_sub(DataHeader::LEN) {
-            Some(start) if tail == 0 => Ok(Layout { start, packet, padded }),
+            Some(start) if tail == 0 => Ok(Layout {
+                start,
+                packet,
+                padded,
+            }),
             _ => {
                 let head = DataHeader::LEN.saturating_sub(packet_start);
                 Err(SealError::BufferTooSmall { head, tail })
@@ -128,7 +144,15 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
         outgoing: Outgoing<'p, B>,
         to: E,
     ) -> Self {
-        Self { key, header, layout, outgoing, peer: PeerId::default(), to, sealed: false }
+        Self {
+            key,
+            header,
+            layout,
+            outgoing,
+            peer: PeerId::default(),
+            to,
+            sealed: false,
+        }
     }
 
     pub(crate) fn of(mut self, peer: PeerId) -> Self {
@@ -156,37 +180,48 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
                 Some(packet) => lane.key.seal_from(lane.counter, &[], packet, lane.buffer),
             }
         }
-        self.sealed = true;
     }
 
     /// Seals many packets, of any peers and sizes, at once.
-    pub fn run_all(jobs: &mut [Self]) {
-        for chunk in jobs.chunks_mut(CHUNK) {
-            let blank = |lane: &SealLane<'_>| SealLane { source: None, buffer: &mut [], ..*lane };
-            if let Some((mut lanes, n)) = gather(chunk.iter_mut().filter_map(Self::lane), blank) {
-                seal_batch(lanes.get_mut(..n).unwrap_or_default());
-            }
-            for job in chunk {
-                job.sealed = true;
-            }
+    ///
+    /// `jobs` is a `&mut [SealJob]`, a `&mut Vec<SealJob>` or any iterator over `&mut SealJob`.
+    pub fn run_all<'j>(jobs: impl IntoIterator<Item = &'j mut Self>)
+    where
+        Self: 'j,
+    {
+        let mut lanes = jobs.into_iter().filter_map(Self::lane);
+        while let Some((mut lanes, n)) = gather(&mut lanes, blank_seal) {
+            seal_batch(lanes.get_mut(..n).unwrap_or_default());
         }
     }
 
     /// The sealed datagram; empty before [`run`](Self::run).
     pub fn datagram(&mut self) -> &mut [u8] {
-        let range = if self.sealed { self.layout.range() } else { 0..0 };
-        self.outgoing.buffer.as_mut().get_mut(range).unwrap_or_default()
+        let range = if self.sealed {
+            self.layout.range()
+        } else {
+            0..0
+        };
+        self.outgoing
+            .buffer
+            .as_mut()
+            .get_mut(range)
+            .unwrap_or_default()
     }
 
     /// The caller's buffer and where in it the sealed datagram lies (nowhere before `run`).
     pub fn into_parts(self) -> (B, Range<usize>) {
-        let range = if self.sealed { self.layout.range() } else { 0..0 };
+        let range = if self.sealed {
+            self.layout.range()
+        } else {
+            0..0
+        };
         (self.outgoing.buffer, range)
     }
 
-    /// Writes the header and the padding, and hands the rest to the cipher.
+    /// Writes the header and the padding, and hands the rest to the cipher, which cannot fail.
     fn lane(&mut self) -> Option<SealLane<'_>> {
-        if self.sealed {
+        if core::mem::replace(&mut self.sealed, true) {
             return None;
         }
         let datagram = self.outgoing.buffer.as_mut().get_mut(self.layout.range())?;
@@ -195,11 +230,17 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
         let source = match self.outgoing.payload {
             Payload::Apart(packet) => Some(packet),
             Payload::Inside(_) => {
-                body.get_mut(self.layout.packet..self.layout.padded)?.fill(0);
+                body.get_mut(self.layout.packet..self.layout.padded)?
+                    .fill(0);
                 None
             }
         };
-        Some(SealLane { key: &self.key, counter: self.header.counter, source, buffer: body })
+        Some(SealLane {
+            key: &self.key,
+            counter: self.header.counter,
+            source,
+            buffer: body,
+        })
     }
 }
 
@@ -231,7 +272,11 @@ impl<'b, E: Copy> Sealed<'b, E> {
         job.run();
         let (peer, to) = (job.peer, job.to);
         let (buffer, range) = job.into_parts();
-        Self { peer, to, datagram: buffer.get_mut(range).unwrap_or_default() }
+        Self {
+            peer,
+            to,
+            datagram: buffer.get_mut(range).unwrap_or_default(),
+        }
     }
 }
 
@@ -281,8 +326,20 @@ enum OpenState {
 
 impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
     pub(crate) fn new(ticket: OpenTicket, peer: PeerId, source: E, datagram: B) -> Self {
-        let OpenTicket { key, header, session_born } = ticket;
-        Self { key, header, session_born, peer, source, datagram, state: OpenState::Sealed }
+        let OpenTicket {
+            key,
+            header,
+            session_born,
+        } = ticket;
+        Self {
+            key,
+            header,
+            session_born,
+            peer,
+            source,
+            datagram,
+            state: OpenState::Sealed,
+        }
     }
 
     /// The peer whose session the datagram claims. Meaningless for a `Tunnel`.
@@ -293,25 +350,35 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
 
     /// Opens the datagram in place. Does nothing the second time. Costs one pass of the cipher.
     pub fn run(&mut self) {
-        let Some(lane) = self.lane() else { return };
-        self.state = match lane.key.open(lane.counter, &[], lane.buffer) {
-            Ok(()) => OpenState::Authentic,
-            Err(_) => OpenState::Forged,
-        };
+        if let Some((lane, state)) = self.lane() {
+            *state = OpenState::of(lane.key.open(lane.counter, &[], lane.buffer).is_ok());
+        }
     }
 
     /// Opens many datagrams, of any sessions and sizes, at once. A forged one costs its neighbours
     /// nothing.
-    pub fn run_all(jobs: &mut [Self]) {
-        for chunk in jobs.chunks_mut(CHUNK) {
-            let blank = |lane: &OpenLane<'_>| OpenLane { buffer: &mut [], ..*lane };
-            let lanes = chunk.iter_mut().filter_map(Self::lane);
-            let Some((mut lanes, n)) = gather(lanes, blank) else { continue };
+    ///
+    /// `jobs` is a `&mut [OpenJob]`, a `&mut Vec<OpenJob>` or any iterator over `&mut OpenJob`.
+    pub fn run_all<'j>(jobs: impl IntoIterator<Item = &'j mut Self>)
+    where
+        Self: 'j,
+    {
+        let mut jobs = jobs.into_iter();
+        loop {
+            let mut states = [const { None }; CHUNK];
+            let mut free = states.iter_mut();
+            let lanes = jobs.by_ref().filter_map(Self::lane).map(|(lane, state)| {
+                if let Some(slot) = free.next() {
+                    *slot = Some(state);
+                }
+                lane
+            });
+            let Some((mut lanes, n)) = gather(lanes, blank_open) else {
+                return;
+            };
             open_batch(lanes.get_mut(..n).unwrap_or_default());
-            let verdicts = lanes.map(|lane| lane.authentic);
-            let waiting = chunk.iter_mut().filter(|job| job.state == OpenState::Sealed);
-            for (job, authentic) in waiting.zip(verdicts) {
-                job.state = if authentic { OpenState::Authentic } else { OpenState::Forged };
+            for (lane, state) in lanes.iter().zip(states.into_iter().flatten()) {
+                *state = OpenState::of(lane.authentic);
             }
         }
     }
@@ -335,7 +402,11 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
     }
 
     pub(crate) fn into_opened(self, len: usize) -> Opened<B> {
-        Opened { datagram: self.datagram, len }
+        Opened {
+            peer: self.peer,
+            datagram: self.datagram,
+            content: Opening::Data(len),
+        }
     }
 
     /// Gives the buffer back without its plaintext.
@@ -343,16 +414,35 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         if self.state == OpenState::Authentic {
             self.plaintext().fill(0);
         }
-        Refused { reason, datagram: self.datagram }
+        Refused {
+            reason,
+            datagram: self.datagram,
+        }
     }
 
-    fn lane(&mut self) -> Option<OpenLane<'_>> {
+    fn lane(&mut self) -> Option<(OpenLane<'_>, &mut OpenState)> {
         if self.state != OpenState::Sealed {
             return None;
         }
         // A buffer that has shrunk since `begin` gives an empty body, which is not authentic.
-        let buffer = self.datagram.as_mut().get_mut(DataHeader::LEN..).unwrap_or_default();
-        Some(OpenLane { key: &self.key, counter: self.header.counter, buffer, authentic: false })
+        let datagram = self.datagram.as_mut();
+        let lane = OpenLane {
+            key: &self.key,
+            counter: self.header.counter,
+            buffer: datagram.get_mut(DataHeader::LEN..).unwrap_or_default(),
+            authentic: false,
+        };
+        Some((lane, &mut self.state))
+    }
+}
+
+impl OpenState {
+    const fn of(authentic: bool) -> Self {
+        if authentic {
+            Self::Authentic
+        } else {
+            Self::Forged
+        }
     }
 }
 
@@ -374,34 +464,82 @@ pub(crate) struct OpenTicket {
     pub(crate) session_born: Instant,
 }
 
-/// A datagram that was authentic, new, and carried a packet of its peer.
+/// A datagram that was authentic and new, and what it carried.
 #[derive(Debug)]
 pub struct Opened<B> {
+    peer: PeerId,
     datagram: B,
-    len: usize,
+    content: Opening,
 }
 
-impl<B: AsMut<[u8]>> Opened<B> {
-    /// The inner IP packet, without padding; empty for a keepalive.
-    pub fn packet(&mut self) -> &mut [u8] {
-        let range = self.range();
-        self.datagram.as_mut().get_mut(range).unwrap_or_default()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// An inner packet of this many bytes behind the header; a keepalive has none.
+    Data(usize),
+    Control(Control),
+}
+
+/// What a control datagram turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Control {
+    /// A peer's initiation: a response is owed.
+    Initiation,
+    /// The response to our initiation: a session is established.
+    Response,
+    /// A cookie, which the next handshake message carries.
+    Cookie,
+}
+
+impl<B> Opened<B> {
+    pub(crate) const fn control(peer: PeerId, datagram: B, control: Control) -> Self {
+        Self {
+            peer,
+            datagram,
+            content: Opening::Control(control),
+        }
     }
 
-    /// Whether it was a keepalive.
+    /// The peer that sent it. Meaningless for a `Tunnel`.
+    #[must_use]
+    pub const fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Whether it was authentic and carried nothing.
     #[must_use]
     pub const fn is_keepalive(&self) -> bool {
-        self.len == 0
+        matches!(self.content, Opening::Data(0))
     }
 
-    /// The caller's buffer and where in it the packet lies.
+    /// The kind of control message that it was, if it was one.
+    #[must_use]
+    pub const fn as_control(&self) -> Option<Control> {
+        match self.content {
+            Opening::Control(control) => Some(control),
+            Opening::Data(_) => None,
+        }
+    }
+
+    /// The caller's buffer and where in it the inner packet lies: nowhere unless it brought one.
     pub fn into_parts(self) -> (B, Range<usize>) {
         let range = self.range();
         (self.datagram, range)
     }
 
     const fn range(&self) -> Range<usize> {
-        DataHeader::LEN..DataHeader::LEN.saturating_add(self.len)
+        match self.content {
+            Opening::Data(len) => DataHeader::LEN..DataHeader::LEN.saturating_add(len),
+            Opening::Control(_) => 0..0,
+        }
+    }
+}
+
+impl<B: AsMut<[u8]>> Opened<B> {
+    /// The inner IP packet, without padding; empty unless it brought one.
+    pub fn packet(&mut self) -> &mut [u8] {
+        let range = self.range();
+        self.datagram.as_mut().get_mut(range).unwrap_or_default()
     }
 }
 
@@ -438,4 +576,19 @@ fn gather<L>(
         None => blank(&empty),
     });
     Some((all, count))
+}
+
+fn blank_seal<'a>(lane: &SealLane<'a>) -> SealLane<'a> {
+    SealLane {
+        source: None,
+        buffer: &mut [],
+        ..*lane
+    }
+}
+
+fn blank_open<'a>(lane: &OpenLane<'a>) -> OpenLane<'a> {
+    OpenLane {
+        buffer: &mut [],
+        ..*lane
+    }
 }

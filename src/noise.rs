@@ -22,7 +22,10 @@ impl Symmetric {
         // C := Hash(Construction); H := Hash(C ‖ Identifier); H := Hash(H ‖ Spub_r)
         let construction = hash(&[b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"]);
         let transcript = hash(&[&construction, prologue]);
-        let mut state = Self { chaining_key: Secret::new(construction), transcript };
+        let mut state = Self {
+            chaining_key: Secret::new(construction),
+            transcript,
+        };
         state.mix_hash(responder);
         state
     }
@@ -62,7 +65,8 @@ impl Symmetric {
 
     fn open(&mut self, key: &AeadKey, field: &mut [u8]) -> Result<(), NoiseError> {
         let sealed = hash(&[&self.transcript, field]);
-        key.open(0, &self.transcript, field).map_err(|_| NoiseError::Forged)?;
+        key.open(0, &self.transcript, field)
+            .map_err(|_| NoiseError::Forged)?;
         self.transcript = sealed;
         Ok(())
     }
@@ -122,7 +126,10 @@ impl WriteInitiation<'_> {
         let ephemeral = self.ephemeral.public();
         state.mix_ephemeral(&ephemeral);
         // (C, k) := Kdf2(C, DH(Epriv_i, Spub_r)); static := Aead(k, 0, Spub_i, H)
-        let shared = self.ephemeral.diffie_hellman(self.responder).ok_or(NoiseError::LowOrder)?;
+        let shared = self
+            .ephemeral
+            .diffie_hellman(self.responder)
+            .ok_or(NoiseError::LowOrder)?;
         let key = state.mix_key_for_cipher(shared.expose());
         let mut sealed_static = [0; 32 + TAG_LEN];
         if let Some(room) = sealed_static.first_chunk_mut() {
@@ -132,7 +139,13 @@ impl WriteInitiation<'_> {
         // (C, k) := Kdf2(C, DH(Spriv_i, Spub_r)); timestamp := Aead(k, 0, Timestamp(), H)
         let key = state.mix_key_for_cipher(self.static_static.expose());
         state.seal(&key, payload);
-        Ok((state, FirstMessage { ephemeral, sealed_static }))
+        Ok((
+            state,
+            FirstMessage {
+                ephemeral,
+                sealed_static,
+            },
+        ))
     }
 }
 
@@ -145,7 +158,9 @@ pub(crate) fn read_initiator(
     first: &FirstMessage,
 ) -> Result<(Symmetric, [u8; 32]), NoiseError> {
     state.mix_ephemeral(&first.ephemeral);
-    let shared = own.diffie_hellman(&first.ephemeral).ok_or(NoiseError::LowOrder)?;
+    let shared = own
+        .diffie_hellman(&first.ephemeral)
+        .ok_or(NoiseError::LowOrder)?;
     let key = state.mix_key_for_cipher(shared.expose());
     let mut field = first.sealed_static;
     state.open(&key, &mut field)?;
@@ -186,7 +201,10 @@ impl WriteResponse<'_> {
         state.mix_ephemeral(&ephemeral);
         // C := Kdf1(C, DH(Epriv_r, Epub_i)); C := Kdf1(C, DH(Epriv_r, Spub_i))
         for theirs in [self.initiator_ephemeral, self.initiator] {
-            let shared = self.ephemeral.diffie_hellman(theirs).ok_or(NoiseError::LowOrder)?;
+            let shared = self
+                .ephemeral
+                .diffie_hellman(theirs)
+                .ok_or(NoiseError::LowOrder)?;
             state.mix_key(shared.expose());
         }
         // (C, τ, k) := Kdf3(C, Q); H := Hash(H ‖ τ); empty := Aead(k, 0, ε, H)
@@ -214,8 +232,9 @@ impl ReadResponse<'_> {
     ) -> Result<Symmetric, NoiseError> {
         state.mix_ephemeral(self.responder_ephemeral);
         for ours in [self.ephemeral, self.own] {
-            let shared =
-                ours.diffie_hellman(self.responder_ephemeral).ok_or(NoiseError::LowOrder)?;
+            let shared = ours
+                .diffie_hellman(self.responder_ephemeral)
+                .ok_or(NoiseError::LowOrder)?;
             state.mix_key(shared.expose());
         }
         let key = state.mix_psk(self.psk.expose());

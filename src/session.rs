@@ -117,7 +117,10 @@ impl Session {
 }
 
 /// How a keyring stores a session: inline, or on the heap so that idle peers stay small.
-pub(crate) trait Store: From<Session> + DerefMut<Target = Session> + core::fmt::Debug {}
+pub(crate) trait Store:
+    From<Session> + DerefMut<Target = Session> + core::fmt::Debug
+{
+}
 
 impl<T: From<Session> + DerefMut<Target = Session> + core::fmt::Debug> Store for T {}
 
@@ -156,7 +159,11 @@ pub(crate) struct Keyring<S> {
 
 impl<S> Default for Keyring<S> {
     fn default() -> Self {
-        Self { previous: None, current: None, next: None }
+        Self {
+            previous: None,
+            current: None,
+            next: None,
+        }
     }
 }
 
@@ -193,12 +200,15 @@ impl<S: Store> Keyring<S> {
 
     /// The session that sends, if it still may.
     pub(crate) fn sender(&mut self, now: Instant, reject_after: Duration) -> Option<&mut Session> {
-        self.current.as_deref_mut().filter(|session| session.can_send(now, reject_after))
+        self.current
+            .as_deref_mut()
+            .filter(|session| session.can_send(now, reject_after))
     }
 
     /// The session that receives under this index.
     pub(crate) fn receiver(&self, local_index: u32) -> Option<&Session> {
-        self.slots().find(|session| session.local_index == local_index)
+        self.slots()
+            .find(|session| session.local_index == local_index)
     }
 
     pub(crate) fn receiver_mut(&mut self, local_index: u32) -> Option<&mut Session> {
@@ -236,6 +246,9 @@ impl<S: Store> Keyring<S> {
     }
 
     fn slots(&self) -> impl Iterator<Item = &Session> {
-        [&self.current, &self.previous, &self.next].into_iter().flatten().map(Deref::deref)
+        [&self.current, &self.previous, &self.next]
+            .into_iter()
+            .flatten()
+            .map(Deref::deref)
     }
 }

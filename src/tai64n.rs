@@ -32,7 +32,10 @@ impl Tai64N {
     /// At the very end of time, 2^64 seconds from now, the stamp saturates.
     pub(crate) fn next(unix_time: Duration, last: Self) -> Self {
         let nanos = unix_time.subsec_nanos();
-        let stamp = Self::new(unix_time.as_secs().saturating_add(EPOCH), nanos - nanos % TICK);
+        let stamp = Self::new(
+            unix_time.as_secs().saturating_add(EPOCH),
+            nanos - nanos % TICK,
+        );
         stamp.max(last.successor())
     }
 
@@ -77,7 +80,10 @@ mod tests {
             assert!(at(start + later) <= at(start), "+{later} ns");
         }
         assert!(at(start + 20_000_000) > at(start));
-        assert_eq!(at(999_999_999).to_bytes()[8..], ((999_999_999u32 >> 24) << 24).to_be_bytes());
+        assert_eq!(
+            at(999_999_999).to_bytes()[8..],
+            ((999_999_999u32 >> 24) << 24).to_be_bytes()
+        );
     }
 
     proptest! {

@@ -54,9 +54,21 @@ impl Timings {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let ordered = [
             ("rekey_timeout", self.rekey_timeout, self.rekey_attempt_time),
-            ("keepalive_timeout", self.keepalive_timeout, self.reject_after_time),
-            ("rekey_after_time", self.rekey_after_time, self.reject_after_time),
-            ("rekey_attempt_time", self.rekey_attempt_time, self.reject_after_time),
+            (
+                "keepalive_timeout",
+                self.keepalive_timeout,
+                self.reject_after_time,
+            ),
+            (
+                "rekey_after_time",
+                self.rekey_after_time,
+                self.reject_after_time,
+            ),
+            (
+                "rekey_attempt_time",
+                self.rekey_attempt_time,
+                self.reject_after_time,
+            ),
         ];
         let bad = |(_, less, more): &(_, Duration, Duration)| less.is_zero() || less > more;
         match ordered.into_iter().find(bad) {
@@ -74,7 +86,10 @@ impl Timings {
 
     /// How often an initiation is repeated at most: 18 times after the second.
     fn max_attempts(&self) -> u128 {
-        self.rekey_attempt_time.as_nanos().checked_div(self.rekey_timeout.as_nanos()).unwrap_or(0)
+        self.rekey_attempt_time
+            .as_nanos()
+            .checked_div(self.rekey_timeout.as_nanos())
+            .unwrap_or(0)
     }
 
     /// The age at which key material is erased: 540 s.
@@ -142,7 +157,11 @@ impl Default for Timers {
 impl Timers {
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.deadlines.iter().min().copied().filter(|at| *at != Instant::NEVER)
+        self.deadlines
+            .iter()
+            .min()
+            .copied()
+            .filter(|at| *at != Instant::NEVER)
     }
 
     /// Stops and returns the first timer that is due.
@@ -156,7 +175,9 @@ impl Timers {
     /// Data (not a keepalive) was sent.
     pub(crate) fn data_sent(&mut self, now: Instant, timings: &Timings) {
         if !self.is_armed(Timer::NewHandshake) {
-            let delay = timings.keepalive_timeout.saturating_add(timings.rekey_timeout);
+            let delay = timings
+                .keepalive_timeout
+                .saturating_add(timings.rekey_timeout);
             let jitter = self.draw_jitter(timings);
             self.arm(Timer::NewHandshake, now + delay + jitter);
         }
@@ -192,7 +213,10 @@ impl Timers {
     /// An initiation is sent.
     pub(crate) fn handshake_initiated(&mut self, now: Instant, timings: &Timings) {
         let jitter = self.draw_jitter(timings);
-        self.arm(Timer::RetransmitHandshake, now + timings.rekey_timeout + jitter);
+        self.arm(
+            Timer::RetransmitHandshake,
+            now + timings.rekey_timeout + jitter,
+        );
     }
 
     /// A session can be used: its response was received, or its first data.

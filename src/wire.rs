@@ -39,7 +39,11 @@ impl Kind {
             4 => (Self::Data, datagram.len() >= DataHeader::LEN + TAG_LEN),
             _ => return Err(Malformed::UnknownType),
         };
-        if fits { Ok(kind) } else { Err(Malformed::WrongLength) }
+        if fits {
+            Ok(kind)
+        } else {
+            Err(Malformed::WrongLength)
+        }
     }
 
     const fn word(self) -> [u8; 4] {
@@ -237,7 +241,9 @@ impl DataHeader {
         let [t0, t1, t2, t3] = Kind::Data.word();
         let [r0, r1, r2, r3] = self.receiver.to_le_bytes();
         let [c0, c1, c2, c3, c4, c5, c6, c7] = self.counter.to_le_bytes();
-        [t0, t1, t2, t3, r0, r1, r2, r3, c0, c1, c2, c3, c4, c5, c6, c7]
+        [
+            t0, t1, t2, t3, r0, r1, r2, r3, c0, c1, c2, c3, c4, c5, c6, c7,
+        ]
     }
 }
 
@@ -267,7 +273,12 @@ impl<'a> Macs<'a> {
     pub fn of(message: &'a [u8]) -> Option<Self> {
         let (before_mac2, mac2) = message.split_last_chunk::<MAC_LEN>()?;
         let (before_mac1, mac1) = before_mac2.split_last_chunk::<MAC_LEN>()?;
-        Some(Self { before_mac1, before_mac2, mac1: *mac1, mac2: *mac2 })
+        Some(Self {
+            before_mac1,
+            before_mac2,
+            mac1: *mac1,
+            mac2: *mac2,
+        })
     }
 }
 
@@ -281,7 +292,11 @@ pub struct Message {
 
 impl Message {
     fn new(kind: Kind) -> Self {
-        let mut message = Self { bytes: [0; Initiation::LEN], len: 0, kind };
+        let mut message = Self {
+            bytes: [0; Initiation::LEN],
+            len: 0,
+            kind,
+        };
         message.push(&kind.word());
         message
     }
@@ -300,7 +315,11 @@ impl Message {
 
     /// A data message around nothing, with room for the tag at the end.
     pub(crate) fn keepalive(header: DataHeader) -> Self {
-        let mut message = Self { bytes: [0; Initiation::LEN], len: 0, kind: Kind::Data };
+        let mut message = Self {
+            bytes: [0; Initiation::LEN],
+            len: 0,
+            kind: Kind::Data,
+        };
         message.push(&header.emit());
         message.push(&[0; TAG_LEN]);
         message
@@ -308,13 +327,19 @@ impl Message {
 
     /// The bytes behind a data header.
     pub(crate) fn body_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(DataHeader::LEN..self.len).unwrap_or_default()
+        self.bytes
+            .get_mut(DataHeader::LEN..self.len)
+            .unwrap_or_default()
     }
 
     /// The two macs, to be filled in: (mac1, mac2).
     pub(crate) fn set_macs(&mut self, mac1: [u8; MAC_LEN], mac2: [u8; MAC_LEN]) {
-        let Some(message) = self.bytes.get_mut(..self.len) else { return };
-        let Some((rest, at2)) = message.split_last_chunk_mut::<MAC_LEN>() else { return };
+        let Some(message) = self.bytes.get_mut(..self.len) else {
+            return;
+        };
+        let Some((rest, at2)) = message.split_last_chunk_mut::<MAC_LEN>() else {
+            return;
+        };
         *at2 = mac2;
         if let Some((_, at1)) = rest.split_last_chunk_mut::<MAC_LEN>() {
             *at1 = mac1;
@@ -338,7 +363,10 @@ impl AsRef<[u8]> for Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("kind", &self.kind).field("len", &self.len).finish()
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("len", &self.len)
+            .finish()
     }
 }
 

@@ -1,24 +1,15 @@
 //! What is polled: handshakes received and owed, cookie replies, keepalives, timeouts.
 
+use core::net::SocketAddr;
+
 use super::{Engine, OwedCookie, Peers};
 use crate::error::Rejected;
 use crate::event::{Endpoint, Env, PeerId, Transmit};
 use crate::handshake::{HandshakeJob, Identity, Named, Pairing, Reading, Task};
+use crate::job::Control;
 use crate::peer::{Owed, Peer};
 use crate::time::Instant;
 use crate::wire::{CookieReply, Initiation, Kind, Macs, Response};
-
-/// What a control datagram turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Control {
-    /// A peer's initiation: a response is owed.
-    Initiation,
-    /// The response to our initiation: a session is established.
-    Response,
-    /// A cookie, which the next handshake message carries.
-    Cookie,
-}
 
 /// What a finished [`HandshakeJob`] led to.
 #[derive(Debug)]
@@ -51,7 +42,9 @@ impl<P> Engine<P> {
         match kind {
             Kind::Initiation | Kind::Response => {
                 let begun = self.begin_handshake(now, source, kind, datagram);
-                begun.map(Finished::Again).map_err(|reason| self.drop_stray(reason))
+                begun
+                    .map(Finished::Again)
+                    .map_err(|reason| self.drop_stray(reason))
             }
             Kind::CookieReply => self.accept_cookie(now, datagram),
             Kind::Data => Err(self.drop_stray(Rejected::UnknownType)),
@@ -68,7 +61,9 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let Some((own, gate)) = &mut self.identity else { return Err(Rejected::NoPrivateKey) };
+        let Some((own, gate)) = &mut self.identity else {
+            return Err(Rejected::NoPrivateKey);
+        };
         let take_token = |now, source| self.peers.take_token(now, source);
         match gate.admit(now, source.address(), datagram, take_token) {
             Ok(()) => {}
@@ -79,12 +74,24 @@ impl<P> Engine<P> {
             Err(reason) => return Err(reason),
         }
         if kind == Kind::Initiation {
-            let message = Initiation::parse(datagram.try_into().map_err(|_| Rejected::WrongLength)?);
-            let task = Reading { own: own.clone(), message, source, named: None };
-            return Ok(HandshakeJob::new(PeerId::default(), Task::ReadInitiation(task)));
+            let message =
+                Initiation::parse(datagram.try_into().map_err(|_| Rejected::WrongLength)?);
+            let task = Reading {
+                own: own.clone(),
+                message,
+                source,
+                named: None,
+            };
+            return Ok(HandshakeJob::new(
+                PeerId::default(),
+                Task::ReadInitiation(task),
+            ));
         }
         let message = Response::parse(datagram.try_into().map_err(|_| Rejected::WrongLength)?);
-        let id = self.peers.by_index(message.receiver).ok_or(Rejected::UnknownReceiver)?;
+        let id = self
+            .peers
+            .by_index(message.receiver)
+            .ok_or(Rejected::UnknownReceiver)?;
         let peer = self.peers.get(id).ok_or(Rejected::UnknownReceiver)?;
         let task = peer.begin_read_response(own, message, source)?;
         Ok(HandshakeJob::new(id, Task::ReadResponse(task)))
@@ -98,7 +105,11 @@ impl<P> Engine<P> {
         let sender = datagram.get(4..8).and_then(<[u8]>::first_chunk).copied();
         if let (Some(sender), Some(macs)) = (sender, Macs::of(datagram)) {
             let receiver = u32::from_le_bytes(sender);
-            self.peers.push_cookie(OwedCookie { to, receiver, mac1: macs.mac1 });
+            self.peers.push_cookie(OwedCookie {
+                to,
+                receiver,
+                mac1: macs.mac1,
+            });
         }
     }
 
@@ -138,9 +149,9 @@ impl<P> Engine<P> {
         let HandshakeJob { task, peer: id } = job;
         let timings = self.timings;
         match task {
-            Task::ReadInitiation(reading) => {
-                self.meet_initiator(now, reading).map_err(|reason| self.drop_stray(reason))
-            }
+            Task::ReadInitiation(reading) => self
+                .meet_initiator(now, reading)
+                .map_err(|reason| self.drop_stray(reason)),
             Task::PairStatics(pairing) => {
                 let accepted = self.pair_statics(now, id, pairing);
                 accepted.map_err(|reason| self.drop_of(id, reason))
@@ -174,16 +185,33 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let Reading { own, message, source, named } = reading;
+        let Reading {
+            own,
+            message,
+            source,
+            named,
+        } = reading;
         let named = named.ok_or(Rejected::Superseded)??;
-        let id = self.peers.by_key(&named.initiator).ok_or(Rejected::UnknownPeer)?;
+        let id = self
+            .peers
+            .by_key(&named.initiator)
+            .ok_or(Rejected::UnknownPeer)?;
         let peer = self.peers.get(id).ok_or(Rejected::UnknownPeer)?;
         if peer.static_static().is_some() {
             let accepted = self.accept_initiation(now, id, &own, &message, named, source);
             return accepted.map_err(|reason| self.count_for(id, reason));
         }
-        let task = Pairing { own, message, source, named, paired: None };
-        Ok(Finished::Again(HandshakeJob::new(id, Task::PairStatics(task))))
+        let task = Pairing {
+            own,
+            message,
+            source,
+            named,
+            paired: None,
+        };
+        Ok(Finished::Again(HandshakeJob::new(
+            id,
+            Task::PairStatics(task),
+        )))
     }
 
     fn pair_statics<E: Endpoint>(
@@ -195,7 +223,13 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let Pairing { own, message, source, named, paired } = pairing;
+        let Pairing {
+            own,
+            message,
+            source,
+            named,
+            paired,
+        } = pairing;
         let secret = paired.ok_or(Rejected::Superseded)?;
         if self.own_public() == Some(&own.public) {
             self.change(id, |peer| peer.set_static_static(secret));
@@ -218,13 +252,15 @@ impl<P> Engine<P> {
         if self.own_public() != Some(&own.public) {
             return Err(Rejected::Superseded);
         }
-        self.change(id, |peer| peer.accept_initiation(now, message, named, source))
-            .unwrap_or(Err(Rejected::Superseded))?;
+        self.change(id, |peer| {
+            peer.accept_initiation(now, message, named, source)
+        })
+        .unwrap_or(Err(Rejected::Superseded))?;
         Ok(Finished::Received(id, Control::Initiation))
     }
 
     /// Counts a drop for a peer alone; the engine's count is the caller's.
-    fn count_for<E>(&mut self, id: PeerId, reason: Rejected) -> Rejected
+    fn count_for<E: Endpoint>(&mut self, id: PeerId, reason: Rejected) -> Rejected
     where
         P: Peers<E>,
     {
@@ -250,9 +286,13 @@ impl<P> Engine<P> {
         let (own, _) = self.identity.as_ref()?;
         while let Some(id) = self.peers.pop_handshake() {
             let index = self.peers.fresh_index(env);
-            let Some(peer) = self.peers.get_mut(id) else { continue };
+            let Some(peer) = self.peers.get_mut(id) else {
+                continue;
+            };
             let task = match peer.owes() {
-                Some(Owed::Response) => peer.begin_response(now, index, env).map(Task::WriteResponse),
+                Some(Owed::Response) => peer
+                    .begin_response(now, index, env)
+                    .map(Task::WriteResponse),
                 Some(Owed::Initiation) => peer
                     .begin_initiation(now, &self.timings, own, index, env)
                     .map(Task::WriteInitiation),
@@ -320,7 +360,7 @@ impl<P> Engine<P> {
     }
 
     /// Changes a peer and notes what follows from it.
-    pub(crate) fn change<E, R>(
+    pub(crate) fn change<E: Endpoint, R>(
         &mut self,
         id: PeerId,
         f: impl FnOnce(&mut Peer<E, P::Store>) -> R,

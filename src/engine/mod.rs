@@ -14,14 +14,14 @@ use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
 use crate::ip;
-use crate::job::{OpenJob, OpenTicket, Opened, Outgoing, Refused, SealFailure, SealJob};
+use crate::job::{Control, OpenJob, OpenTicket, Opened, Outgoing, Refused, SealFailure, SealJob};
 use crate::peer::{Content, Peer};
 use crate::session::Store;
 use crate::time::Instant;
 use crate::timers::Timings;
 use crate::wire::{DataHeader, Kind, MAC_LEN};
 
-pub use self::handshakes::{Control, Finished};
+pub use self::handshakes::Finished;
 
 /// How peers are found, and how it is remembered which of them owe something.
 pub(crate) trait Peers<E> {
@@ -89,8 +89,19 @@ pub(crate) struct Engine<P> {
 }
 
 impl<P> Engine<P> {
-    pub(crate) fn new(private: Option<&[u8; 32]>, peers: P, timings: Timings, now: Instant) -> Self {
-        let mut engine = Self { identity: None, peers, timings, now, drops: Drops::default() };
+    pub(crate) fn new(
+        private: Option<&[u8; 32]>,
+        peers: P,
+        timings: Timings,
+        now: Instant,
+    ) -> Self {
+        let mut engine = Self {
+            identity: None,
+            peers,
+            timings,
+            now,
+            drops: Drops::default(),
+        };
         engine.set_identity(private);
         engine
     }
@@ -130,8 +141,59 @@ impl<P> Engine<P> {
     }
 }
 
+/// What a datagram brought.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received<'b> {
+    /// An inner IP packet, inside the caller's buffer, without padding.
+    Packet(&'b mut [u8]),
+    /// An authentic datagram without a packet.
+    Keepalive,
+    /// An authentic handshake message, or a cookie.
+    Control(Control),
+}
+
 /// Data.
 impl<P> Engine<P> {
+    /// Takes any datagram: the pipeline in one call.
+    pub(crate) fn receive<'b, E: Endpoint>(
+        &mut self,
+        now: Instant,
+        source: E,
+        datagram: &'b mut [u8],
+    ) -> Result<(PeerId, Received<'b>), Rejected>
+    where
+        P: Peers<E>,
+    {
+        // Data begins with a 4. Everything else, garbage included, is judged in `begin_control`.
+        if datagram.first() == Some(&4) {
+            let mut job = self
+                .begin_open(now, source, datagram)
+                .map_err(|refused| refused.reason)?;
+            job.run();
+            let id = job.peer();
+            let opened = self
+                .finish_open(now, job)
+                .map_err(|refused| refused.reason)?;
+            if opened.is_keepalive() {
+                return Ok((id, Received::Keepalive));
+            }
+            let (datagram, range) = opened.into_parts();
+            return Ok((
+                id,
+                Received::Packet(datagram.get_mut(range).unwrap_or_default()),
+            ));
+        }
+        let mut finished = self.begin_control(now, source, datagram)?;
+        loop {
+            match finished {
+                Finished::Again(job) => finished = self.finish_handshake(now, job)?,
+                Finished::Received(id, control) => return Ok((id, Received::Control(control))),
+                Finished::Transmit(_) | Finished::Nothing => return Err(Rejected::Superseded),
+            }
+        }
+    }
+
     pub(crate) fn begin_seal<'p, B: AsMut<[u8]>, E: Endpoint>(
         &mut self,
         now: Instant,
@@ -225,7 +287,10 @@ impl<P> Engine<P> {
         let now = self.advance(now);
         match self.believe(now, &mut job) {
             Ok(len) => Ok(job.into_opened(len)),
-            Err(reason) => Err(job.refuse(self.drop_of(job.peer(), reason))),
+            Err(reason) => {
+                let reason = self.drop_of(job.peer(), reason);
+                Err(job.refuse(reason))
+            }
         }
     }
 
@@ -244,7 +309,9 @@ impl<P> Engine<P> {
         self.peers.settle_data(id);
         let len = match content? {
             Content::Keepalive => 0,
-            Content::Packet(inner) if self.peers.by_address(inner.source) == Some(id) => inner.length,
+            Content::Packet(inner) if self.peers.by_address(inner.source) == Some(id) => {
+                inner.length
+            }
             Content::Packet(_) => return Err(Rejected::ForeignSource),
         };
         if let Some(peer) = self.peers.get_mut(id) {
@@ -261,7 +328,7 @@ impl<P> Engine<P> {
     }
 
     /// Counts a drop that a peer may have caused.
-    fn drop_of<E>(&mut self, id: PeerId, reason: Rejected) -> Rejected
+    fn drop_of<E: Endpoint>(&mut self, id: PeerId, reason: Rejected) -> Rejected
     where
         P: Peers<E>,
     {

@@ -65,7 +65,13 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         timings: &Timings,
         job: Initiating,
     ) -> Option<Transmit<E>> {
-        let Initiating { static_static, ephemeral, sender, written, .. } = job;
+        let Initiating {
+            static_static,
+            ephemeral,
+            sender,
+            written,
+            ..
+        } = job;
         if !matches!(self.initiator, InitiatorState::Writing { index } if index == sender) {
             return None;
         }
@@ -75,8 +81,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             self.timers.stop(Timer::RetransmitHandshake);
             return None;
         };
-        self.initiator =
-            InitiatorState::Waiting { index: sender, outstanding: Outstanding { state, ephemeral } };
+        self.initiator = InitiatorState::Waiting {
+            index: sender,
+            outstanding: Outstanding { state, ephemeral },
+        };
         self.initiation_sent(now, timings);
         let mut message = message.emit();
         self.jar.sign(now, &self.public_key, &mut message);
@@ -120,7 +128,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         if timestamp <= self.greatest_timestamp {
             return Err(Rejected::OldTimestamp);
         }
-        if self.accepted_at.is_some_and(|at| !at.is_older_than(INITIATION_SPACING, now)) {
+        if self
+            .accepted_at
+            .is_some_and(|at| !at.is_older_than(INITIATION_SPACING, now))
+        {
             return Err(Rejected::TooFrequent);
         }
         self.greatest_timestamp = timestamp;
@@ -147,7 +158,8 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             return None;
         }
         let writing = ResponderState::Writing { index };
-        let ResponderState::Owed(accepted) = core::mem::replace(&mut self.responder, writing) else {
+        let ResponderState::Owed(accepted) = core::mem::replace(&mut self.responder, writing)
+        else {
             return None;
         };
         self.handshake_sent_at = Some(now);
@@ -169,7 +181,9 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         timings: &Timings,
         job: Responding,
     ) -> Option<Transmit<E>> {
-        let Responding { sender, written, .. } = job;
+        let Responding {
+            sender, written, ..
+        } = job;
         if !matches!(self.responder, ResponderState::Writing { index } if index == sender) {
             return None;
         }
@@ -217,15 +231,23 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         timings: &Timings,
         job: ReadingResponse<E>,
     ) -> Result<(), Rejected> {
-        let ReadingResponse { message, source, keys, .. } = job;
-        let Response { sender, receiver, .. } = message;
+        let ReadingResponse {
+            message,
+            source,
+            keys,
+            ..
+        } = job;
+        let Response {
+            sender, receiver, ..
+        } = message;
         if !matches!(self.initiator, InitiatorState::Waiting { index, .. } if index == receiver) {
             return Err(Rejected::Superseded);
         }
         let keys = keys.ok_or(Rejected::Superseded)??;
         self.initiator = InitiatorState::Idle;
         self.owes_initiation = false;
-        self.keyring.add_initiated(Session::new(Role::Initiator, now, receiver, sender, keys));
+        self.keyring
+            .add_initiated(Session::new(Role::Initiator, now, receiver, sender, keys));
         self.roam(source);
         self.timers.session_derived(now, timings);
         self.session_established(now, timings);
@@ -236,7 +258,11 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     /// Takes a cookie; the next handshake message carries it.
-    pub(crate) fn accept_cookie(&mut self, now: Instant, reply: &CookieReply) -> Result<(), Rejected> {
+    pub(crate) fn accept_cookie(
+        &mut self,
+        now: Instant,
+        reply: &CookieReply,
+    ) -> Result<(), Rejected> {
         if self.jar.accept(now, &self.public_key, reply) {
             Ok(())
         } else {

@@ -5,6 +5,7 @@
 //! is no queue. This file holds the data path and the timers; `exchange` holds the handshake.
 //! The order of the steps is that of the Linux kernel (`send.c`, `receive.c`, `timers.c`).
 
+mod config;
 mod exchange;
 
 use core::time::Duration;
@@ -21,6 +22,8 @@ use crate::tai64n::Tai64N;
 use crate::time::Instant;
 use crate::timers::{Timer, Timers, Timings};
 use crate::wire::{DataHeader, Message};
+
+pub use self::config::PeerConfig;
 
 /// The state of one peer.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Peer<E, S> {
     handshake_sent_at: Option<Instant>,
     owes_initiation: bool,
     owes_keepalive: bool,
+    /// A confirmed session has freed a receiver index since this was last asked.
+    has_freed_index: bool,
     events: Events,
     stats: PeerStats,
 }
@@ -54,9 +59,14 @@ pub(crate) struct Peer<E, S> {
 enum InitiatorState {
     Idle,
     /// A job is computing it.
-    Writing { index: u32 },
+    Writing {
+        index: u32,
+    },
     /// It was sent and is not answered yet.
-    Waiting { index: u32, outstanding: Outstanding },
+    Waiting {
+        index: u32,
+        outstanding: Outstanding,
+    },
 }
 
 /// Our response, if one is owed.
@@ -65,7 +75,9 @@ enum ResponderState {
     Idle,
     Owed(Accepted),
     /// A job is computing it.
-    Writing { index: u32 },
+    Writing {
+        index: u32,
+    },
 }
 
 /// Traffic with a peer, counted as the kernel counts it: whole datagrams, handshakes included.
@@ -102,7 +114,12 @@ pub(crate) enum Content {
 }
 
 impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
-    pub(crate) fn new(public_key: [u8; 32], psk: Secret<32>, endpoint: Option<E>, mtu: u16) -> Self {
+    pub(crate) fn new(
+        public_key: [u8; 32],
+        psk: Secret<32>,
+        endpoint: Option<E>,
+        mtu: u16,
+    ) -> Self {
         Self {
             public_key,
             psk,
@@ -120,6 +137,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             handshake_sent_at: None,
             owes_initiation: false,
             owes_keepalive: false,
+            has_freed_index: false,
             events: Events::default(),
             stats: PeerStats::default(),
         }
@@ -160,12 +178,19 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         timings: &Timings,
         header: DataHeader,
     ) -> Result<OpenTicket, Rejected> {
-        let session = self.keyring.receiver(header.receiver).ok_or(Rejected::UnknownReceiver)?;
+        let session = self
+            .keyring
+            .receiver(header.receiver)
+            .ok_or(Rejected::UnknownReceiver)?;
         if !session.can_receive(now, timings.reject_after_time, header.counter) {
             return Err(Rejected::SessionExpired);
         }
         let (key, session_born) = (session.receive_key().clone(), session.born);
-        Ok(OpenTicket { key, header, session_born })
+        Ok(OpenTicket {
+            key,
+            header,
+            session_born,
+        })
     }
 
     /// Believes or refuses an opened datagram. What is believed moves timers and the endpoint; the
@@ -208,6 +233,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     fn received_under(&mut self, now: Instant, timings: &Timings, index: u32, source: E) {
         self.roam(source);
         if self.keyring.confirm(index) {
+            self.has_freed_index = true;
             self.session_established(now, timings);
         }
         self.keep_fresh_on_receive(now, timings);
@@ -260,7 +286,11 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     /// Builds the keepalive that is owed, unless its session has ended meanwhile.
-    pub(crate) fn write_keepalive(&mut self, now: Instant, timings: &Timings) -> Option<Transmit<E>> {
+    pub(crate) fn write_keepalive(
+        &mut self,
+        now: Instant,
+        timings: &Timings,
+    ) -> Option<Transmit<E>> {
         self.owes_keepalive = false;
         let to = self.endpoint?;
         let Some(session) = self.keyring.sender(now, timings.reject_after_time) else {
@@ -269,7 +299,9 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         };
         let header = DataHeader::new(session.remote_index, session.reserve_counter());
         let mut message = Message::keepalive(header);
-        session.send_key().seal(header.counter, &[], message.body_mut());
+        session
+            .send_key()
+            .seal(header.counter, &[], message.body_mut());
         self.count_sent(message.as_bytes().len());
         self.keep_fresh_on_send(now, timings);
         Some(Transmit::new(to, message))
@@ -280,7 +312,11 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     /// The timers are told now, not when the message is built: what is decided here goes out with
     /// the next poll.
     fn send_keepalive(&mut self, now: Instant, timings: &Timings) {
-        if self.keyring.sender(now, timings.reject_after_time).is_some() {
+        if self
+            .keyring
+            .sender(now, timings.reject_after_time)
+            .is_some()
+        {
             self.owes_keepalive = true;
             self.timers.any_authenticated_sent(now);
         } else {
@@ -303,7 +339,8 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     fn may_initiate(&self, now: Instant, timings: &Timings) -> bool {
-        self.handshake_sent_at.is_none_or(|sent| sent.is_older_than(timings.rekey_timeout, now))
+        self.handshake_sent_at
+            .is_none_or(|sent| sent.is_older_than(timings.rekey_timeout, now))
     }
 
     fn retransmit(&mut self, now: Instant, timings: &Timings) {
@@ -469,7 +506,14 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
 
     /// Whether a packet could be sealed now.
     pub(crate) fn is_established(&self, now: Instant, timings: &Timings) -> bool {
-        self.keyring.current().is_some_and(|s| s.can_send(now, timings.reject_after_time))
+        self.keyring
+            .current()
+            .is_some_and(|s| s.can_send(now, timings.reject_after_time))
+    }
+
+    /// Whether a receiver index was freed on the data path since this was last asked.
+    pub(crate) fn take_freed_index(&mut self) -> bool {
+        core::mem::take(&mut self.has_freed_index)
     }
 
     /// Every receiver index by which this peer can be addressed.
@@ -477,7 +521,9 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         let [current, previous, next] = self.keyring.indices();
         let initiator = match self.initiator {
             InitiatorState::Idle => None,
-            InitiatorState::Writing { index } | InitiatorState::Waiting { index, .. } => Some(index),
+            InitiatorState::Writing { index } | InitiatorState::Waiting { index, .. } => {
+                Some(index)
+            }
         };
         let responder = match self.responder {
             ResponderState::Writing { index } => Some(index),

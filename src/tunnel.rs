@@ -1,0 +1,516 @@
+//! A tunnel to one peer, of fixed size and without an allocator.
+//!
+//! [`Tunnel`] is the whole protocol for programs that talk to a single peer: clients, and machines
+//! without a heap. For many peers behind one port there is `Interface`, with the same verbs.
+
+use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
+
+use crate::admission::{Bucket, Load};
+use crate::cidr::Cidr;
+use crate::crypto::secret::Secret;
+use crate::engine::{Engine, Finished, OwedCookie, Peers, Received};
+use crate::error::{ConfigError, Drops, Rejected, SealError};
+use crate::event::{Endpoint, Env, Event, PeerId, Transmit};
+use crate::handshake::HandshakeJob;
+use crate::job::{OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::peer::{Owed, Peer, PeerConfig, PeerStats};
+use crate::session::Inline;
+use crate::time::Instant;
+use crate::timers::Timings;
+
+const MAX_ALLOWED_IPS: usize = 16;
+
+/// A WireGuard tunnel to one peer.
+///
+/// # The contract
+///
+/// Methods are of four kinds. *Data* is called: [`seal`](Self::seal) and [`receive`](Self::receive)
+/// transform the caller's buffer and return a slice of it. *Control* is polled: after any batch of
+/// calls, drain [`poll_event`](Self::poll_event), then [`poll_transmit`](Self::poll_transmit), then
+/// read [`poll_timeout`](Self::poll_timeout) and call [`handle_timeout`](Self::handle_timeout) at
+/// that time. Early is harmless and late is safe. *Setters* change the configuration with the effect
+/// that the kernel has. *Getters* tell.
+///
+/// Time is a parameter of every call; a `now` that runs backwards counts as the latest one seen.
+/// No input and no order of calls panics, and nothing is terminal: after an expiry, a give-up or an
+/// erasure the next packet or persistent keepalive starts again.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use core::time::Duration;
+/// use quietwire::{Env, Instant, PeerConfig, PrivateKey, Tunnel, Received};
+/// # struct Rng(u64);
+/// # impl rand_core::TryRng for Rng {
+/// #     type Error = core::convert::Infallible;
+/// #     fn try_next_u32(&mut self) -> Result<u32, Self::Error> { Ok(self.try_next_u64()? as u32) }
+/// #     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+/// #         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1); Ok(self.0 >> 7) }
+/// #     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Self::Error> {
+/// #         for b in dst { *b = self.try_next_u64()? as u8; } Ok(()) }
+/// # }
+/// # impl rand_core::TryCryptoRng for Rng {}
+/// # let mut rng = Rng(1);
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice_addr, bob_addr): (SocketAddr, SocketAddr) =
+///     ("192.0.2.1:51820".parse()?, "192.0.2.2:51820".parse()?);
+/// let (alice_key, bob_key) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
+/// let now = Instant::from_nanos(0);
+///
+/// let to_bob = PeerConfig::new(bob_key.public_key()).endpoint(bob_addr);
+/// let to_alice = PeerConfig::new(alice_key.public_key());
+/// let mut alice = Tunnel::new(&alice_key, &to_bob, now)?;
+/// let mut bob = Tunnel::new(&bob_key, &to_alice, now)?;
+///
+/// // Control is polled; here the "network" is a loop.
+/// alice.initiate(now);
+/// let mut env = Env::new(&mut rng, Duration::from_secs(1_700_000_000));
+/// for _ in 0..3 {
+///     while let Some(t) = alice.poll_transmit(now, &mut env) {
+///         bob.receive(now, alice_addr, &mut t.message.as_bytes().to_vec())?;
+///     }
+///     while let Some(t) = bob.poll_transmit(now, &mut env) {
+///         alice.receive(now, bob_addr, &mut t.message.as_bytes().to_vec())?;
+///     }
+/// }
+///
+/// // Data is called.
+/// let packet = [&[0x45, 0, 0, 28], &[0; 24][..]].concat();
+/// let mut buffer = [0; 128];
+/// let sealed = alice.seal_into(now, &packet, &mut buffer)?;
+/// match bob.receive(now, alice_addr, sealed.datagram)? {
+///     Received::Packet(inner) => assert_eq!(inner, packet),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Tunnel<E: Endpoint = SocketAddr> {
+    engine: Engine<Single<E>>,
+}
+
+impl<E: Endpoint> Tunnel<E> {
+    /// The most prefixes that a tunnel routes.
+    pub const MAX_ALLOWED_IPS: usize = MAX_ALLOWED_IPS;
+
+    /// Makes a tunnel with the protocol's timings. Sends nothing by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OwnPublicKey`], [`ConfigError::TooManyAllowedIps`].
+    pub fn new(
+        private_key: &PrivateKey,
+        peer: &PeerConfig<'_, E>,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        Self::with_timings(private_key, peer, Timings::default(), now)
+    }
+
+    /// Makes a tunnel with other timings.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and [`ConfigError::InvalidTiming`].
+    pub fn with_timings(
+        private_key: &PrivateKey,
+        peer: &PeerConfig<'_, E>,
+        timings: Timings,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        timings.validate()?;
+        let single = Single::new(peer)?;
+        let engine = Engine::new(Some(private_key.expose()), single, timings, now);
+        if engine.own_public() == Some(peer.public_key.as_bytes()) {
+            return Err(ConfigError::OwnPublicKey);
+        }
+        let mut tunnel = Self { engine };
+        tunnel.set_persistent_keepalive(now, peer.persistent_keepalive);
+        Ok(tunnel)
+    }
+
+    /// Seals the packet at `payload` in `buffer` where it lies.
+    ///
+    /// It needs 16 bytes of room in front and up to 31 behind. Cost: one pass of the cipher, no
+    /// allocation.
+    ///
+    /// # Errors
+    ///
+    /// See [`SealError`]. Nothing is consumed; [`SealError::NoSession`] has asked for a handshake.
+    pub fn seal<'b>(
+        &mut self,
+        now: Instant,
+        buffer: &'b mut [u8],
+        payload: Range<usize>,
+    ) -> Result<Sealed<'b, E>, SealError> {
+        let job = self.begin_seal(now, Outgoing::in_place(buffer, payload));
+        job.map(Sealed::from_job).map_err(|failure| failure.error)
+    }
+
+    /// Seals `packet` into the front of `out`, which needs up to 47 bytes more than the packet.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal).
+    pub fn seal_into<'b>(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        out: &'b mut [u8],
+    ) -> Result<Sealed<'b, E>, SealError> {
+        let job = self.begin_seal(now, Outgoing::apart(packet, out));
+        job.map(Sealed::from_job).map_err(|failure| failure.error)
+    }
+
+    /// Takes any datagram that arrived from `source`.
+    ///
+    /// Cost: data is one pass of the cipher; anything else at most one BLAKE2s until its mac1 is
+    /// right, and then up to two multiplications on the curve.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] is a verdict about this datagram. It has been counted.
+    pub fn receive<'b>(
+        &mut self,
+        now: Instant,
+        source: E,
+        datagram: &'b mut [u8],
+    ) -> Result<Received<'b>, Rejected> {
+        self.engine
+            .receive(now, source, datagram)
+            .map(|(_, received)| received)
+    }
+
+    /// Begins to seal a packet: checks it and reserves its counter. The job is to be run.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal); the packet comes back.
+    pub fn begin_seal<'p, B: AsMut<[u8]>>(
+        &mut self,
+        now: Instant,
+        outgoing: Outgoing<'p, B>,
+    ) -> Result<SealJob<'p, B, E>, SealFailure<'p, B>> {
+        self.engine.begin_seal(now, outgoing)
+    }
+
+    /// Begins to open a data datagram: finds its session. The job is to be run and finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive); the datagram comes back.
+    pub fn begin_open<B: AsMut<[u8]>>(
+        &mut self,
+        now: Instant,
+        source: E,
+        datagram: B,
+    ) -> Result<OpenJob<B, E>, Refused<B>> {
+        self.engine.begin_open(now, source, datagram)
+    }
+
+    /// Checks for replays and gives the packet out. A job that has not run is run here.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive); the buffer comes back without its plaintext.
+    pub fn finish_open<B: AsMut<[u8]>>(
+        &mut self,
+        now: Instant,
+        job: OpenJob<B, E>,
+    ) -> Result<Opened<B>, Refused<B>> {
+        self.engine.finish_open(now, job)
+    }
+
+    /// Takes a handshake message or cookie reply, leaving the multiplications to a job: finish
+    /// [`Finished::Again`] with [`finish_handshake`](Self::finish_handshake).
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn begin_handshake(
+        &mut self,
+        now: Instant,
+        source: E,
+        datagram: &[u8],
+    ) -> Result<Finished<E>, Rejected> {
+        self.engine.begin_control(now, source, datagram)
+    }
+
+    /// Begins the handshake message that is owed, leaving the multiplications to the job.
+    pub fn poll_handshake(&mut self, now: Instant, env: &mut Env<'_>) -> Option<HandshakeJob<E>> {
+        self.engine.poll_handshake(now, env)
+    }
+
+    /// Goes on with a job. One that has not run is run here.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn finish_handshake(
+        &mut self,
+        now: Instant,
+        job: HandshakeJob<E>,
+    ) -> Result<Finished<E>, Rejected> {
+        self.engine.finish_handshake(now, job)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next. Exact, O(1).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.peers.peer.poll_timeout()
+    }
+
+    /// Builds the next control message that is owed, at most 148 bytes.
+    pub fn poll_transmit(&mut self, now: Instant, env: &mut Env<'_>) -> Option<Transmit<E>> {
+        self.engine.poll_transmit(now, env)
+    }
+
+    /// Takes the next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.engine.peers.peer.pop_event()
+    }
+
+    /// Asks for a handshake, unless a handshake message was sent within the last 5 s.
+    pub fn initiate(&mut self, now: Instant) {
+        let now = self.engine.advance(now);
+        let Engine { peers, timings, .. } = &mut self.engine;
+        peers.peer.request_initiation(now, timings);
+    }
+
+    /// Replaces our private key: sessions stop sending, handshakes start afresh.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OwnPublicKey`] when it is the peer's.
+    pub fn set_private_key(&mut self, private_key: &PrivateKey) -> Result<(), ConfigError> {
+        if private_key.public_key().as_bytes() == self.engine.peers.peer.public_key() {
+            return Err(ConfigError::OwnPublicKey);
+        }
+        self.engine.set_identity(Some(private_key.expose()));
+        self.engine.peers.peer.identity_changed();
+        Ok(())
+    }
+
+    /// Sets the preshared key of the next handshake. The running session lives on.
+    pub fn set_preshared_key(&mut self, psk: &PresharedKey) {
+        self.engine.peers.peer.set_psk(Secret::new(*psk.expose()));
+    }
+
+    /// Sets where the peer is reached, until it roams.
+    pub fn set_endpoint(&mut self, endpoint: E) {
+        self.engine.peers.peer.set_endpoint(endpoint);
+    }
+
+    /// Sets the persistent keepalive in seconds; 0 is off. Switching it on sends one at once.
+    pub fn set_persistent_keepalive(&mut self, now: Instant, secs: u16) {
+        let now = self.engine.advance(now);
+        let Engine { peers, timings, .. } = &mut self.engine;
+        peers.peer.set_persistent_keepalive(now, secs, timings);
+    }
+
+    /// Sets the inner MTU in bytes, which bounds the padding; 0 is no bound.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.engine.peers.peer.set_mtu(mtu);
+    }
+
+    /// Replaces the prefixes that are routed to and accepted from the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::TooManyAllowedIps`].
+    pub fn set_allowed_ips(&mut self, allowed_ips: &[Cidr]) -> Result<(), ConfigError> {
+        self.engine.peers.set_allowed_ips(allowed_ips)
+    }
+
+    /// Overrides the measure of load.
+    pub fn set_load(&mut self, load: Load) {
+        if let Some(gate) = self.engine.gate_mut() {
+            gate.meter.setting = load;
+        }
+    }
+
+    /// The machine was suspended: a session that was alive is replaced at once.
+    pub fn on_resume(&mut self, now: Instant) {
+        let now = self.engine.advance(now);
+        let Engine { peers, timings, .. } = &mut self.engine;
+        peers.peer.resume(now, timings);
+    }
+
+    /// Erases all session keys and handshakes under way.
+    pub fn erase(&mut self, now: Instant) {
+        let now = self.engine.advance(now);
+        self.engine.peers.peer.erase(now);
+    }
+
+    /// Accepts any timestamp in the peer's next initiation, for a peer whose clock was once wrong.
+    pub fn forget_timestamp(&mut self) {
+        self.engine.peers.peer.forget_timestamp();
+    }
+
+    /// Our own public key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::from_bytes(self.engine.own_public().copied().unwrap_or_default())
+    }
+
+    /// The peer's public key.
+    #[must_use]
+    pub fn peer_public_key(&self) -> PublicKey {
+        PublicKey::from_bytes(*self.engine.peers.peer.public_key())
+    }
+
+    /// Where the peer is, as configured or learned.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<E> {
+        self.engine.peers.peer.endpoint()
+    }
+
+    /// Whether a packet could be sealed at `now`.
+    #[must_use]
+    pub fn is_established(&self, now: Instant) -> bool {
+        let now = self.engine.now().max(now);
+        self.engine
+            .peers
+            .peer
+            .is_established(now, &self.engine.timings)
+    }
+
+    /// Traffic with the peer.
+    #[must_use]
+    pub fn stats(&self) -> PeerStats {
+        self.engine.peers.peer.stats()
+    }
+
+    /// Datagrams dropped, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &Drops {
+        &self.engine.drops
+    }
+}
+
+/// One peer, for which nothing has to be looked up.
+#[derive(Debug)]
+struct Single<E> {
+    peer: Peer<E, Inline>,
+    /// `None` allows everything.
+    allowed_ips: Option<[Option<Cidr>; MAX_ALLOWED_IPS]>,
+    cookie: Option<OwedCookie<E>>,
+    bucket: Option<Bucket>,
+}
+
+impl<E: Endpoint> Single<E> {
+    const ID: PeerId = PeerId {
+        slot: 0,
+        generation: 0,
+    };
+
+    fn new(config: &PeerConfig<'_, E>) -> Result<Self, ConfigError> {
+        let psk = Secret::new(*config.preshared_key.expose());
+        let peer = Peer::new(
+            *config.public_key.as_bytes(),
+            psk,
+            config.endpoint,
+            config.mtu,
+        );
+        let mut single = Self {
+            peer,
+            allowed_ips: None,
+            cookie: None,
+            bucket: None,
+        };
+        if let Some(allowed_ips) = config.allowed_ips {
+            single.set_allowed_ips(allowed_ips)?;
+        }
+        Ok(single)
+    }
+
+    fn set_allowed_ips(&mut self, allowed_ips: &[Cidr]) -> Result<(), ConfigError> {
+        let mut prefixes = [None; MAX_ALLOWED_IPS];
+        if allowed_ips.len() > prefixes.len() {
+            return Err(ConfigError::TooManyAllowedIps);
+        }
+        for (slot, cidr) in prefixes.iter_mut().zip(allowed_ips) {
+            *slot = Some(*cidr);
+        }
+        self.allowed_ips = Some(prefixes);
+        Ok(())
+    }
+}
+
+impl<E: Endpoint> Peers<E> for Single<E> {
+    type Store = Inline;
+
+    fn by_index(&self, index: u32) -> Option<PeerId> {
+        self.peer
+            .indices()
+            .contains(&Some(index))
+            .then_some(Self::ID)
+    }
+
+    fn by_key(&self, public_key: &[u8; 32]) -> Option<PeerId> {
+        (self.peer.public_key() == public_key).then_some(Self::ID)
+    }
+
+    fn by_address(&self, address: IpAddr) -> Option<PeerId> {
+        let is_allowed = self
+            .allowed_ips
+            .as_ref()
+            .is_none_or(|prefixes| prefixes.iter().flatten().any(|cidr| cidr.contains(address)));
+        is_allowed.then_some(Self::ID)
+    }
+
+    fn get(&self, _id: PeerId) -> Option<&Peer<E, Inline>> {
+        Some(&self.peer)
+    }
+
+    fn get_mut(&mut self, _id: PeerId) -> Option<&mut Peer<E, Inline>> {
+        Some(&mut self.peer)
+    }
+
+    // Everything is read from the peer when it is asked for, so there is nothing to note.
+    fn settle(&mut self, _id: PeerId) {}
+
+    fn settle_data(&mut self, _id: PeerId) {}
+
+    fn fresh_index(&self, env: &mut Env<'_>) -> u32 {
+        let taken = self.peer.indices();
+        let first = u32::from_le_bytes(env.random());
+        // Of six numbers in a row one is not among five that are taken.
+        (0..6)
+            .map(|n| first.wrapping_add(n))
+            .find(|i| !taken.contains(&Some(*i)))
+            .unwrap_or(first)
+    }
+
+    fn pop_handshake(&mut self) -> Option<PeerId> {
+        matches!(self.peer.owes(), Some(Owed::Response | Owed::Initiation)).then_some(Self::ID)
+    }
+
+    fn pop_keepalive(&mut self) -> Option<PeerId> {
+        (self.peer.owes() == Some(Owed::Keepalive)).then_some(Self::ID)
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<PeerId> {
+        self.peer
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+            .then_some(Self::ID)
+    }
+
+    fn take_token(&mut self, now: Instant, _source: SocketAddr) -> bool {
+        self.bucket.get_or_insert(Bucket::new(now)).take(now)
+    }
+
+    fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {
+        self.cookie.replace(cookie).is_none()
+    }
+
+    fn pop_cookie(&mut self) -> Option<OwedCookie<E>> {
+        self.cookie.take()
+    }
+}
