@@ -29,6 +29,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The first in the order: all of IPv4.
+    pub(crate) const FIRST: Self = Self {
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        prefix_len: 0,
+    };
+
     /// Makes the block of `prefix_len` bits that `address` is in.
     ///
     /// # Errors

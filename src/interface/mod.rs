@@ -1,4 +1,5 @@
 //! Many peers behind one port.
 
+pub(crate) mod allowed_ips;
 pub(crate) mod indices;
 pub(crate) mod schedule;
