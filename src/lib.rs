@@ -61,7 +61,7 @@ pub use error::{ConfigError, Drops, Rejected, SealError};
 pub use event::{Endpoint, Env, Event, PeerId, Transmit};
 pub use handshake::HandshakeJob;
 #[cfg(feature = "alloc")]
-pub use interface::{Interface, PeerMut, PeerRef};
+pub use interface::{Interface, PeerMut, PeerRef, Staging};
 pub use job::{Control, OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
 pub use key::{KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{PeerConfig, PeerStats};

@@ -184,11 +184,25 @@ impl<P> Engine<P> {
                 Received::Packet(datagram.get_mut(range).unwrap_or_default()),
             ));
         }
+        let (id, control) = self.receive_control(now, source, datagram)?;
+        Ok((id, Received::Control(control)))
+    }
+
+    /// Takes any datagram but data.
+    pub(crate) fn receive_control<E: Endpoint>(
+        &mut self,
+        now: Instant,
+        source: E,
+        datagram: &[u8],
+    ) -> Result<(PeerId, Control), Rejected>
+    where
+        P: Peers<E>,
+    {
         let mut finished = self.begin_control(now, source, datagram)?;
         loop {
             match finished {
                 Finished::Again(job) => finished = self.finish_handshake(now, job)?,
-                Finished::Received(id, control) => return Ok((id, Received::Control(control))),
+                Finished::Received(id, control) => return Ok((id, control)),
                 Finished::Transmit(_) | Finished::Nothing => return Err(Rejected::Superseded),
             }
         }
