@@ -1,0 +1,184 @@
+//! `quietwire-peers [handshake] [tunnel] [mac1] [--quick] [--csv FILE]`
+//!
+//! Measures every implementation in one process and one thread. The contenders take turns within
+//! every round and every round begins with another one, so that drift of the machine hits all alike.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use quietwire_peers::contender::{Contender, Work};
+use quietwire_peers::report::{CSV_HEADER, Samples, Table, Unit, circumstances};
+use quietwire_peers::{Implementation, implementations};
+
+const USAGE: &str = "usage: quietwire-peers [handshake] [tunnel] [mac1] [--quick] [--csv FILE]
+Without a name it runs all three measurements.";
+
+/// IP lengths of the data packets.
+const LENGTHS: [usize; 3] = [64, 576, 1420];
+
+/// Bytes that a timed batch of data packets touches: they stay in the first-level cache.
+const BATCH: usize = 16 * 1024;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let implementations = implementations();
+    let facts = circumstances(&implementations);
+    println!("{}", facts.join("\n"));
+    let mut csv = format!("# {}\n{CSV_HEADER}", facts.join("\n# "));
+    let mut arena = Arena::new(&implementations);
+    for measurement in options.measurements() {
+        let table = arena.measure(&measurement);
+        print!("\n{table}");
+        csv.push_str(&table.csv());
+    }
+    let Some(file) = options.csv else {
+        return ExitCode::SUCCESS;
+    };
+    match std::fs::write(&file, csv) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Options {
+    names: Vec<String>,
+    quick: bool,
+    csv: Option<String>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "handshake" | "tunnel" | "mac1" => options.names.push(argument),
+                "--quick" => options.quick = true,
+                "--csv" => options.csv = Some(arguments.next().ok_or("--csv takes a file name")?),
+                _ => return Err(format!("unknown argument {argument}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+
+    fn measurements(&self) -> Vec<Measurement> {
+        let mut list = Vec::new();
+        if self.wants("handshake") {
+            list.push(Measurement::new("handshake", Work::Handshake, 6, 4));
+        }
+        for length in LENGTHS.into_iter().filter(|_| self.wants("tunnel")) {
+            let count = BATCH / length;
+            list.push(Measurement::new(
+                &format!("seal {length}"),
+                Work::Seal(length),
+                3,
+                count,
+            ));
+            list.push(Measurement::new(
+                &format!("open {length}"),
+                Work::Open(length),
+                3,
+                count,
+            ));
+        }
+        if self.wants("mac1") {
+            list.push(Measurement::new("wrong mac1", Work::Refuse, 3, 64));
+        }
+        if self.quick {
+            for measurement in &mut list {
+                measurement.budget /= 6;
+            }
+        }
+        list
+    }
+}
+
+/// One thing to measure.
+#[derive(Clone, Debug)]
+struct Measurement {
+    title: String,
+    work: Work,
+    /// Time for all contenders together.
+    budget: Duration,
+    /// Pieces of work in a batch, which is timed as a whole.
+    count: usize,
+}
+
+/// Timed batches in a turn. One more goes before them, untimed, to warm the caches.
+const BATCHES: usize = 4;
+
+impl Measurement {
+    fn new(title: &str, work: Work, seconds: u64, count: usize) -> Self {
+        Self {
+            title: title.to_owned(),
+            work,
+            budget: Duration::from_secs(seconds),
+            count,
+        }
+    }
+
+    fn unit(&self) -> Unit {
+        if self.work == Work::Handshake {
+            Unit::Microseconds
+        } else {
+            Unit::Nanoseconds
+        }
+    }
+
+    /// Returns the time per piece of work of each batch of one contender's turn.
+    fn turn(&self, contender: &mut dyn Contender) -> Vec<f64> {
+        contender.time(self.work, self.count);
+        let pieces = f64::from(u32::try_from(self.count).unwrap_or(u32::MAX));
+        let per_second = self.unit().per_second();
+        let mut batch = || contender.time(self.work, self.count).as_secs_f64();
+        (0..BATCHES)
+            .map(|_| batch() * per_second / pieces)
+            .collect()
+    }
+}
+
+struct Arena {
+    contenders: Vec<(&'static str, Box<dyn Contender>)>,
+}
+
+impl Arena {
+    fn new(implementations: &[Implementation]) -> Self {
+        let make =
+            |implementation: &Implementation| (implementation.name, (implementation.contender)());
+        Self {
+            contenders: implementations.iter().map(make).collect(),
+        }
+    }
+
+    fn measure(&mut self, measurement: &Measurement) -> Table {
+        let mut samples = vec![Vec::new(); self.contenders.len()];
+        let (start, mut round) = (Instant::now(), 0);
+        while round < self.contenders.len() || start.elapsed() < measurement.budget {
+            for turn in 0..self.contenders.len() {
+                let whose = (round + turn) % self.contenders.len();
+                samples[whose].extend(measurement.turn(self.contenders[whose].1.as_mut()));
+            }
+            round += 1;
+        }
+        let names = self.contenders.iter().map(|(name, _)| *name);
+        let rows = names.zip(samples.into_iter().map(Samples::new)).collect();
+        Table {
+            title: measurement.title.clone(),
+            unit: measurement.unit(),
+            rows,
+        }
+    }
+}
