@@ -63,7 +63,7 @@ pub use handshake::HandshakeJob;
 #[cfg(feature = "alloc")]
 pub use interface::{Interface, PeerMut, PeerRef, Staging};
 pub use job::{Control, OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
-pub use key::{KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
+pub use key::{Base64Key, HexKey, KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{PeerConfig, PeerStats};
 pub use time::Instant;
 pub use timers::Timings;
