@@ -69,14 +69,12 @@ impl Events {
 /// What only the caller can bring when a message is born: randomness and the wall clock.
 ///
 /// ```
-/// # #[cfg(feature = "std")] {
 /// use std::time::SystemTime;
 /// use quietwire::Env;
 ///
-/// let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+/// let mut rng = quietwire::rand_core::UnwrapErr(getrandom::SysRng);
 /// let unix_time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
 /// let env = Env::new(&mut rng, unix_time);
-/// # }
 /// ```
 pub struct Env<'a> {
     pub(crate) rng: &'a mut dyn CryptoRng,

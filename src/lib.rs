@@ -27,6 +27,9 @@ mod log;
 mod interface;
 mod tunnel;
 
+#[cfg(feature = "std")]
+mod os;
+
 mod engine;
 
 mod peer;
@@ -56,7 +59,7 @@ pub mod wire;
 pub use admission::Load;
 pub use cidr::{Cidr, InvalidPrefix};
 pub use crypto::Backend;
-pub use engine::{Finished, Received};
+pub use engine::{HandshakeStep, Received};
 pub use error::{ConfigError, Drops, Rejected, SealError};
 pub use event::{Endpoint, Env, Event, PeerId, Transmit};
 pub use handshake::HandshakeJob;
@@ -64,7 +67,11 @@ pub use handshake::HandshakeJob;
 pub use interface::{Interface, PeerMut, PeerRef, Staging};
 pub use job::{Control, OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
 pub use key::{Base64Key, HexKey, KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
+#[cfg(feature = "std")]
+pub use os::{Clock, OsEnv};
 pub use peer::{PeerConfig, PeerStats};
+/// The vocabulary of randomness in this crate's interface.
+pub use rand_core;
 pub use time::Instant;
 pub use timers::Timings;
 pub use tunnel::Tunnel;

@@ -9,7 +9,7 @@ use core::ops::Range;
 use crate::admission::{Bucket, Load};
 use crate::cidr::Cidr;
 use crate::crypto::secret::Secret;
-use crate::engine::{Engine, Finished, OwedCookie, Peers, Received};
+use crate::engine::{Engine, HandshakeStep, OwedCookie, Peers, Received};
 use crate::error::{ConfigError, Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, Event, PeerId, Transmit};
 use crate::handshake::HandshakeJob;
@@ -41,18 +41,9 @@ const MAX_ALLOWED_IPS: usize = 16;
 /// use std::net::SocketAddr;
 /// use core::time::Duration;
 /// use quietwire::{Env, Instant, PeerConfig, PrivateKey, Tunnel, Received};
-/// # struct Rng(u64);
-/// # impl rand_core::TryRng for Rng {
-/// #     type Error = core::convert::Infallible;
-/// #     fn try_next_u32(&mut self) -> Result<u32, Self::Error> { Ok(self.try_next_u64()? as u32) }
-/// #     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-/// #         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1); Ok(self.0 >> 7) }
-/// #     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Self::Error> {
-/// #         for b in dst { *b = self.try_next_u64()? as u8; } Ok(()) }
-/// # }
-/// # impl rand_core::TryCryptoRng for Rng {}
-/// # let mut rng = Rng(1);
+/// # use quietwire::rand_core::UnwrapErr;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut rng = UnwrapErr(getrandom::SysRng);
 /// let (alice_addr, bob_addr): (SocketAddr, SocketAddr) =
 ///     ("192.0.2.1:51820".parse()?, "192.0.2.2:51820".parse()?);
 /// let (alice_key, bob_key) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
@@ -222,7 +213,7 @@ impl<E: Endpoint> Tunnel<E> {
     }
 
     /// Takes a handshake message or cookie reply, leaving the multiplications to a job: finish
-    /// [`Finished::Again`] with [`finish_handshake`](Self::finish_handshake).
+    /// [`HandshakeStep::Run`] with [`finish_handshake`](Self::finish_handshake).
     ///
     /// # Errors
     ///
@@ -232,7 +223,7 @@ impl<E: Endpoint> Tunnel<E> {
         now: Instant,
         source: E,
         datagram: &[u8],
-    ) -> Result<Finished<E>, Rejected> {
+    ) -> Result<HandshakeStep<E>, Rejected> {
         self.engine.begin_control(now, source, datagram)
     }
 
@@ -250,7 +241,7 @@ impl<E: Endpoint> Tunnel<E> {
         &mut self,
         now: Instant,
         job: HandshakeJob<E>,
-    ) -> Result<Finished<E>, Rejected> {
+    ) -> Result<HandshakeStep<E>, Rejected> {
         self.engine.finish_handshake(now, job)
     }
 

@@ -11,12 +11,13 @@ use crate::peer::{Owed, Peer};
 use crate::time::Instant;
 use crate::wire::{CookieReply, Initiation, Kind, Macs, Response};
 
-/// What a finished [`HandshakeJob`] led to.
+/// Where a handshake message has come to.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Finished<E = SocketAddr> {
-    /// The job has to run once more: the peer was met for the first time.
-    Again(HandshakeJob<E>),
+pub enum HandshakeStep<E = SocketAddr> {
+    /// Multiplications wait: run the job, on any thread, and finish it. An initiation takes two
+    /// rounds when its peer is met for the first time.
+    Run(HandshakeJob<E>),
     /// A message received was accepted.
     Received(PeerId, Control),
     /// A message is ready to be sent.
@@ -33,7 +34,7 @@ impl<P> Engine<P> {
         now: Instant,
         source: E,
         datagram: &[u8],
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -43,7 +44,7 @@ impl<P> Engine<P> {
             Kind::Initiation | Kind::Response => {
                 let begun = self.begin_handshake(now, source, kind, datagram);
                 begun
-                    .map(Finished::Again)
+                    .map(HandshakeStep::Run)
                     .map_err(|reason| self.drop_stray(reason))
             }
             Kind::CookieReply => self.accept_cookie(now, datagram),
@@ -117,7 +118,7 @@ impl<P> Engine<P> {
         &mut self,
         now: Instant,
         datagram: &[u8],
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -130,7 +131,7 @@ impl<P> Engine<P> {
             return Err(self.drop_stray(Rejected::UnknownReceiver));
         };
         match peer.accept_cookie(now, &reply) {
-            Ok(()) => Ok(Finished::Received(id, Control::Cookie)),
+            Ok(()) => Ok(HandshakeStep::Received(id, Control::Cookie)),
             Err(reason) => Err(self.drop_of(id, reason)),
         }
     }
@@ -140,7 +141,7 @@ impl<P> Engine<P> {
         &mut self,
         now: Instant,
         mut job: HandshakeJob<E>,
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -161,17 +162,21 @@ impl<P> Engine<P> {
                     peer.finish_read_response(now, &timings, reading)
                 };
                 match self.change(id, read).unwrap_or(Err(Rejected::Superseded)) {
-                    Ok(()) => Ok(Finished::Received(id, Control::Response)),
+                    Ok(()) => Ok(HandshakeStep::Received(id, Control::Response)),
                     Err(reason) => Err(self.drop_of(id, reason)),
                 }
             }
             Task::WriteInitiation(writing) => {
                 let sent = self.change(id, |peer| peer.finish_initiation(now, &timings, writing));
-                Ok(sent.flatten().map_or(Finished::Nothing, Finished::Transmit))
+                Ok(sent
+                    .flatten()
+                    .map_or(HandshakeStep::Nothing, HandshakeStep::Transmit))
             }
             Task::WriteResponse(writing) => {
                 let sent = self.change(id, |peer| peer.finish_response(now, &timings, writing));
-                Ok(sent.flatten().map_or(Finished::Nothing, Finished::Transmit))
+                Ok(sent
+                    .flatten()
+                    .map_or(HandshakeStep::Nothing, HandshakeStep::Transmit))
             }
         }
     }
@@ -181,7 +186,7 @@ impl<P> Engine<P> {
         &mut self,
         now: Instant,
         reading: Reading<E>,
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -208,7 +213,7 @@ impl<P> Engine<P> {
             named,
             paired: None,
         };
-        Ok(Finished::Again(HandshakeJob::new(
+        Ok(HandshakeStep::Run(HandshakeJob::new(
             id,
             Task::PairStatics(task),
         )))
@@ -219,7 +224,7 @@ impl<P> Engine<P> {
         now: Instant,
         id: PeerId,
         pairing: Pairing<E>,
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -245,7 +250,7 @@ impl<P> Engine<P> {
         message: &Initiation,
         named: Named,
         source: E,
-    ) -> Result<Finished<E>, Rejected>
+    ) -> Result<HandshakeStep<E>, Rejected>
     where
         P: Peers<E>,
     {
@@ -256,7 +261,7 @@ impl<P> Engine<P> {
             peer.accept_initiation(now, message, named, source)
         })
         .unwrap_or(Err(Rejected::Superseded))?;
-        Ok(Finished::Received(id, Control::Initiation))
+        Ok(HandshakeStep::Received(id, Control::Initiation))
     }
 
     /// Counts a drop for a peer alone; the engine's count is the caller's.
@@ -320,7 +325,7 @@ impl<P> Engine<P> {
             return Some(reply);
         }
         while let Some(job) = self.poll_handshake(now, env) {
-            if let Ok(Finished::Transmit(transmit)) = self.finish_handshake(now, job) {
+            if let Ok(HandshakeStep::Transmit(transmit)) = self.finish_handshake(now, job) {
                 return Some(transmit);
             }
         }

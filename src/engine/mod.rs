@@ -21,7 +21,7 @@ use crate::time::Instant;
 use crate::timers::Timings;
 use crate::wire::{DataHeader, Kind, MAC_LEN};
 
-pub use self::handshakes::Finished;
+pub use self::handshakes::HandshakeStep;
 
 /// How peers are found, and how it is remembered which of them owe something.
 pub(crate) trait Peers<E> {
@@ -201,9 +201,11 @@ impl<P> Engine<P> {
         let mut finished = self.begin_control(now, source, datagram)?;
         loop {
             match finished {
-                Finished::Again(job) => finished = self.finish_handshake(now, job)?,
-                Finished::Received(id, control) => return Ok((id, control)),
-                Finished::Transmit(_) | Finished::Nothing => return Err(Rejected::Superseded),
+                HandshakeStep::Run(job) => finished = self.finish_handshake(now, job)?,
+                HandshakeStep::Received(id, control) => return Ok((id, control)),
+                HandshakeStep::Transmit(_) | HandshakeStep::Nothing => {
+                    return Err(Rejected::Superseded);
+                }
             }
         }
     }

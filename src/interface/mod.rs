@@ -20,7 +20,7 @@ use self::peers::Many;
 pub use self::staging::Staging;
 use crate::admission::Load;
 use crate::crypto::secret::Secret;
-use crate::engine::{Engine, Finished, Peers, Received};
+use crate::engine::{Engine, HandshakeStep, Peers, Received};
 use crate::error::{ConfigError, Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, Event, PeerId, Transmit};
 use crate::handshake::HandshakeJob;
@@ -326,7 +326,7 @@ impl<E: Endpoint> Interface<E> {
 /// Control.
 impl<E: Endpoint> Interface<E> {
     /// Takes a handshake message or cookie reply, leaving the multiplications to a job: finish
-    /// [`Finished::Again`] with [`finish_handshake`](Self::finish_handshake).
+    /// [`HandshakeStep::Run`] with [`finish_handshake`](Self::finish_handshake).
     ///
     /// # Errors
     ///
@@ -336,7 +336,7 @@ impl<E: Endpoint> Interface<E> {
         now: Instant,
         source: E,
         datagram: &[u8],
-    ) -> Result<Finished<E>, Rejected> {
+    ) -> Result<HandshakeStep<E>, Rejected> {
         self.engine.begin_control(now, source, datagram)
     }
 
@@ -357,7 +357,7 @@ impl<E: Endpoint> Interface<E> {
         &mut self,
         now: Instant,
         job: HandshakeJob<E>,
-    ) -> Result<Finished<E>, Rejected> {
+    ) -> Result<HandshakeStep<E>, Rejected> {
         self.engine.finish_handshake(now, job)
     }
 
