@@ -116,13 +116,15 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
+    /// In the order in which those are handled that are due at once: a session expires before its
+    /// keys are erased, even if one late call sees both.
     pub(crate) const ALL: [Self; 6] = [
         Self::RetransmitHandshake,
         Self::SendKeepalive,
         Self::NewHandshake,
+        Self::SessionExpiry,
         Self::EraseKeys,
         Self::PersistentKeepalive,
-        Self::SessionExpiry,
     ];
 }
 
@@ -308,7 +310,7 @@ impl Timers {
         Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
-    fn is_armed(&self, timer: Timer) -> bool {
+    pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.deadline(timer) != Instant::NEVER
     }
 
