@@ -461,14 +461,20 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.timers.any_authenticated_sent(now);
     }
 
-    /// The machine was asleep: sessions that were alive are replaced at once.
+    /// The machine was asleep: sessions that were alive are replaced at once, and a handshake that
+    /// was under way starts afresh.
     pub(crate) fn resume(&mut self, now: Instant, timings: &Timings) {
-        let was_alive = self.keyring.current().is_some();
+        let was_alive = self.keyring.current().is_some() || self.is_initiating();
         let is_persistent = !self.timers.persistent_interval().is_zero();
         self.erase(now);
         if was_alive || is_persistent {
             self.request_initiation(now, timings);
         }
+    }
+
+    /// Whether a handshake was asked for and is neither complete nor given up.
+    fn is_initiating(&self) -> bool {
+        self.owes_initiation || self.timers.is_armed(Timer::RetransmitHandshake)
     }
 
     /// Accepts any timestamp in the next initiation.
