@@ -2,3 +2,6 @@
 
 mod support;
 mod timers;
+mod timers_clock;
+mod timers_keepalive;
+mod timers_session;

@@ -9,7 +9,7 @@ use quietwire::{
     Env, Event, Instant, PeerConfig, PresharedKey, Received, Rejected, SealError, Timings,
 };
 
-use super::{Alice, Bob, Msg, Node, NodeKind, SeededRng, Side, packet, secs};
+use super::{Alice, Bob, Msg, NANO, Node, NodeKind, SeededRng, Side, packet, secs};
 
 /// How a pair is made. `Setup::of(kind)` gives two ordinary nodes that know each other's address.
 #[derive(Clone, Debug)]
@@ -278,6 +278,7 @@ impl Pair {
     pub(crate) fn advance_to_next_deadline(&mut self) -> Option<Instant> {
         let due = self.next_deadline()?;
         assert!(due >= self.now, "a deadline in the past");
+        self.wake_early(due);
         self.now = due;
         let now = self.now;
         self.nodes
@@ -290,6 +291,24 @@ impl Pair {
             "a deadline that handling does not end"
         );
         Some(due)
+    }
+
+    /// Waking up a nanosecond before a deadline is harmless: nothing happens.
+    fn wake_early(&mut self, due: Instant) {
+        let early = START + (due - START).saturating_sub(NANO);
+        if early > self.now {
+            self.now = early;
+            let before = (self.log.len(), self.events.len());
+            self.nodes
+                .iter_mut()
+                .for_each(|node| node.handle_timeout(early));
+            self.settle();
+            assert_eq!(
+                (self.log.len(), self.events.len()),
+                before,
+                "something happened too early"
+            );
+        }
     }
 
     /// Lets time pass until `end` after the start, stopping at each deadline.
