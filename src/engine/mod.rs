@@ -9,7 +9,7 @@ mod handshakes;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::admission::Gate;
+use crate::admission::{Gate, Load};
 use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
@@ -81,6 +81,8 @@ pub(crate) struct OwedCookie<E> {
 #[derive(Debug)]
 pub(crate) struct Engine<P> {
     identity: Option<(Identity, Gate)>,
+    /// The caller's word, which outlives the gates of private keys that come and go.
+    load: Load,
     pub(crate) peers: P,
     pub(crate) timings: Timings,
     /// The latest time that a caller has told us.
@@ -97,6 +99,7 @@ impl<P> Engine<P> {
     ) -> Self {
         let mut engine = Self {
             identity: None,
+            load: Load::default(),
             peers,
             timings,
             now,
@@ -121,23 +124,24 @@ impl<P> Engine<P> {
     }
 
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
-        let setting = self.gate().map(|gate| gate.meter.setting);
+        let load = self.load;
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
-            let gate = Gate::new(&identity.public);
+            let mut gate = Gate::new(&identity.public);
+            gate.meter.setting = load;
             (identity, gate)
         });
-        if let (Some(setting), Some(gate)) = (setting, self.gate_mut()) {
-            gate.meter.setting = setting;
+    }
+
+    pub(crate) fn set_load(&mut self, load: Load) {
+        self.load = load;
+        if let Some((_, gate)) = &mut self.identity {
+            gate.meter.setting = load;
         }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
         self.identity.as_ref().map(|(_, gate)| gate)
-    }
-
-    pub(crate) fn gate_mut(&mut self) -> Option<&mut Gate> {
-        self.identity.as_mut().map(|(_, gate)| gate)
     }
 }
 
