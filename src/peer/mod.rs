@@ -438,8 +438,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
-    /// Our static key has changed: nothing that depended on the old one goes on.
+    /// Our static key has changed: nothing that depended on the old one goes on. A handshake that
+    /// was under way starts afresh.
     pub(crate) fn identity_changed(&mut self) {
+        self.owes_initiation = self.is_initiating();
         self.static_static = None;
         self.initiator = InitiatorState::Idle;
         self.responder = ResponderState::Idle;
