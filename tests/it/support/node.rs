@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use quietwire::{
-    Drops, Env, Event, Instant, Interface, Load, PeerConfig, PeerId, PeerStats, PresharedKey,
-    PrivateKey, Received, Rejected, SealError, Timings, Transmit, Tunnel,
+    Cidr, ConfigError, Drops, Env, Event, Instant, Interface, Load, PeerConfig, PeerId, PeerStats,
+    PresharedKey, PrivateKey, PublicKey, Received, Rejected, SealError, Timings, Transmit, Tunnel,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +142,27 @@ impl Node {
         on_peer!(self, peer => peer.set_mtu(mtu));
     }
 
-    pub(crate) fn set_private_key(&mut self, key: &PrivateKey) {
+    pub(crate) fn set_private_key(&mut self, key: &PrivateKey) -> Result<(), ConfigError> {
         match self {
-            Self::Tunnel(tunnel) => tunnel.set_private_key(key).unwrap(),
-            Self::Interface(interface, _) => interface.set_private_key(Some(key)).unwrap(),
+            Self::Tunnel(tunnel) => tunnel.set_private_key(key),
+            Self::Interface(interface, _) => interface.set_private_key(Some(key)),
+        }
+    }
+
+    pub(crate) fn public_key(&self) -> PublicKey {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.public_key(),
+            Self::Interface(interface, _) => interface.public_key().unwrap(),
+        }
+    }
+
+    pub(crate) fn set_allowed_ips(&mut self, allowed_ips: &[Cidr]) {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.set_allowed_ips(allowed_ips).unwrap(),
+            Self::Interface(interface, id) => {
+                let mut peer = interface.peer_mut(*id).unwrap();
+                peer.replace_allowed_ips(allowed_ips.iter().copied());
+            }
         }
     }
 

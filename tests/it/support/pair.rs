@@ -50,6 +50,7 @@ impl Setup {
 
     pub(crate) fn build(&self) -> Pair {
         Pair {
+            setup: self.clone(),
             nodes: Side::BOTH.map(|side| self.node(side)),
             now: START,
             unix_base: secs(1_700_000_000),
@@ -104,6 +105,7 @@ const START: Instant = Instant::from_nanos(7_777_777_777_777);
 
 /// Two nodes and the wire between them.
 pub(crate) struct Pair {
+    setup: Setup,
     nodes: [Node; 2],
     pub(crate) now: Instant,
     /// The wall clock at the start.
@@ -140,6 +142,12 @@ impl Pair {
     /// The time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.now - START
+    }
+
+    /// The program of one side is started anew: it remembers nothing but its configuration.
+    pub(crate) fn restart(&mut self, side: Side) {
+        self[side] = self.setup.node(side);
+        self.staged[side as usize].clear();
     }
 
     /// Decides what happens to datagrams from now on.
