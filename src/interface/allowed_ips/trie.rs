@@ -14,13 +14,7 @@
 use core::mem;
 
 use super::blocks::Blocks;
-
-/// The leading `len` bits of `bits`; the others are zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prefix<K> {
-    pub(super) bits: K,
-    pub(super) len: u8,
-}
+use super::node::{Bits, Entry, Node, Prefix, ROOT_SKIP, has};
 
 /// Maps prefixes to slots.
 #[derive(Debug, Default)]
@@ -327,195 +321,6 @@ struct Path {
     node: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry<K> {
-    bits: K,
-    slot: u32,
-    len: u8,
-}
-
-impl<K: Bits> Entry<K> {
-    fn new(prefix: Prefix<K>, slot: u32) -> Self {
-        Self {
-            bits: prefix.bits,
-            slot,
-            len: prefix.len,
-        }
-    }
-
-    fn prefix(&self) -> Prefix<K> {
-        Prefix {
-            bits: self.bits,
-            len: self.len,
-        }
-    }
-}
-
-/// Six bits of the way, and what hangs from them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Node<K> {
-    /// The bits that all prefixes below share: the first `skip` of them count.
-    bits: K,
-    /// The ways that lead to nodes, to a leaf, and the prefixes that end here, by position.
-    onward: u64,
-    leaves: u64,
-    inner: u64,
-    nodes_at: usize,
-    /// The entries: first the leaves, then those of `inner`.
-    entries_at: usize,
-    /// Two and a multiple of six, and more than that of the node above.
-    skip: u8,
-}
-
-impl<K: Bits> Node<K> {
-    /// The node, still empty, where the ways to two prefixes part or one of them ends.
-    fn at_the_fork(one: Prefix<K>, other: Prefix<K>) -> Self {
-        let shared = one.bits.shared(other.bits).min(one.len).min(other.len);
-        let steps = shared.min(K::LAST_SKIP).saturating_sub(ROOT_SKIP) / STRIDE;
-        Self {
-            bits: one.bits,
-            skip: ROOT_SKIP + steps * STRIDE,
-            ..Self::default()
-        }
-    }
-
-    /// What leads to the node, as a prefix.
-    fn prefix(&self) -> Prefix<K> {
-        Prefix {
-            bits: self.bits,
-            len: self.skip,
-        }
-    }
-
-    fn is_above(&self, address: K) -> bool {
-        self.prefix().covers(address)
-    }
-
-    fn is_on_the_way_to(&self, prefix: Prefix<K>) -> bool {
-        self.skip <= prefix.len && self.is_above(prefix.bits)
-    }
-
-    /// Whether a prefix below this node ends within its six bits.
-    fn holds(&self, prefix: Prefix<K>) -> bool {
-        prefix.len < self.skip + STRIDE
-    }
-
-    fn way(&self, prefix: Prefix<K>) -> u32 {
-        prefix.bits.way(self.skip)
-    }
-
-    /// Where `inner` has a prefix that this node [holds](Self::holds).
-    fn position(&self, prefix: Prefix<K>) -> u32 {
-        let open = (self.skip + STRIDE).saturating_sub(prefix.len);
-        (WAYS | self.way(prefix)) >> open
-    }
-
-    /// The position of the longest prefix that contains a way.
-    fn longest_inside(&self, way: u32) -> Option<u32> {
-        if self.inner == 0 {
-            return None;
-        }
-        (self.inner & covering(way)).checked_ilog2()
-    }
-
-    fn node_place(&self, way: u32) -> usize {
-        self.nodes_at + rank(self.onward, way)
-    }
-
-    fn leaf_place(&self, way: u32) -> usize {
-        self.entries_at + rank(self.leaves, way)
-    }
-
-    fn inner_place(&self, position: u32) -> usize {
-        self.entries_at + count(self.leaves) + rank(self.inner, position)
-    }
-
-    fn node_count(&self) -> usize {
-        count(self.onward)
-    }
-
-    fn entry_count(&self) -> usize {
-        count(self.leaves) + count(self.inner)
-    }
-}
-
-impl<K: Bits> Prefix<K> {
-    fn covers(self, address: K) -> bool {
-        self.bits.shared(address) >= self.len
-    }
-}
-
-/// An address as a number, most significant bit first.
-pub(super) trait Bits: Copy + Default + Eq {
-    /// The `skip` of a node that looks at the last six bits.
-    const LAST_SKIP: u8;
-
-    /// The six bits after the first `skip`.
-    fn way(self, skip: u8) -> u32;
-
-    fn first_two(self) -> u8;
-
-    /// How many leading bits two addresses share.
-    fn shared(self, other: Self) -> u8;
-}
-
-impl Bits for u32 {
-    const LAST_SKIP: u8 = 26;
-
-    fn way(self, skip: u8) -> u32 {
-        self.unbounded_shl(skip.into()) >> 26
-    }
-
-    fn first_two(self) -> u8 {
-        u8::try_from(self >> 30).unwrap_or(0)
-    }
-
-    fn shared(self, other: Self) -> u8 {
-        u8::try_from((self ^ other).leading_zeros()).unwrap_or(32)
-    }
-}
-
-impl Bits for u128 {
-    const LAST_SKIP: u8 = 122;
-
-    fn way(self, skip: u8) -> u32 {
-        u32::try_from(self.unbounded_shl(skip.into()) >> 122).unwrap_or(0)
-    }
-
-    fn first_two(self) -> u8 {
-        u8::try_from(self >> 126).unwrap_or(0)
-    }
-
-    fn shared(self, other: Self) -> u8 {
-        u8::try_from((self ^ other).leading_zeros()).unwrap_or(128)
-    }
-}
-
-/// The bits before a root, and those that a node looks at, with the number of their values.
-const ROOT_SKIP: u8 = 2;
-const STRIDE: u8 = 6;
-const WAYS: u32 = 1 << STRIDE;
-
-/// The positions of the prefixes of 0 to 5 bits that contain a way, the longest highest.
-///
-/// The prefixes of n bits have the positions from 2^n on, in order.
-fn covering(way: u32) -> u64 {
-    (1..=STRIDE).fold(0, |bits, open| bits | 1 << ((WAYS | way) >> open))
-}
-
-fn has(bits: u64, position: u32) -> bool {
-    bits >> position & 1 != 0
-}
-
-/// The number of bits set below a position.
-fn rank(bits: u64, position: u32) -> usize {
-    count(bits & ((1 << position) - 1))
-}
-
-fn count(bits: u64) -> usize {
-    usize::try_from(bits.count_ones()).unwrap_or(0)
-}
-
 #[cfg(test)]
 impl<K: Bits> Trie<K> {
     /// Checks what holds between any two calls, and returns the number of entries.
@@ -526,7 +331,7 @@ impl<K: Bits> Trie<K> {
             for way in (0..64).filter(|&way| has(node.onward, way)) {
                 let below = self.nodes.get(node.node_place(way)).unwrap();
                 assert!(!has(node.leaves, way), "a way leads to one thing");
-                assert!(below.skip >= node.skip + STRIDE && below.skip % STRIDE == ROOT_SKIP);
+                assert!(below.skip >= node.skip + 6 && below.skip % 6 == 2);
                 assert!(node.is_above(below.bits) && node.way(below.prefix()) == way);
                 assert!(
                     below.node_count() + below.entry_count() >= 2,
