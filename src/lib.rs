@@ -28,4 +28,6 @@ mod replay;
 mod time;
 
 pub use cidr::{Cidr, InvalidPrefix};
+#[cfg(feature = "alloc")]
+pub use interface::staging::Staging;
 pub use time::Instant;

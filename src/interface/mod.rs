@@ -3,3 +3,4 @@
 pub(crate) mod allowed_ips;
 pub(crate) mod indices;
 pub(crate) mod schedule;
+pub(crate) mod staging;
