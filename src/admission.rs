@@ -149,6 +149,7 @@ impl Bucket {
     }
 
     /// Whether the bucket has not been asked for a second, so that it is full again.
+    #[cfg(feature = "alloc")]
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         self.updated.is_older_than(Duration::from_secs(1), now)
     }

@@ -297,7 +297,7 @@ impl Timers {
         self.jitter = seed;
     }
 
-    /// A delay in `[0, timings.jitter)`. SplitMix64: it spreads load and hides nothing.
+    /// A delay in `[0, timings.jitter)`. A `SplitMix64`: it spreads load and hides nothing.
     fn draw_jitter(&mut self, timings: &Timings) -> Duration {
         self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.jitter;

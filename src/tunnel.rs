@@ -361,6 +361,24 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.peer.endpoint()
     }
 
+    /// Whether a preshared key is set.
+    #[must_use]
+    pub fn has_preshared_key(&self) -> bool {
+        self.engine.peers.peer.has_psk()
+    }
+
+    /// The persistent keepalive in seconds; 0 is off.
+    #[must_use]
+    pub fn persistent_keepalive(&self) -> u16 {
+        self.engine.peers.peer.persistent_keepalive()
+    }
+
+    /// The inner MTU in bytes; 0 does not bound the padding.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.engine.peers.peer.mtu()
+    }
+
     /// Whether a packet could be sealed at `now`.
     #[must_use]
     pub fn is_established(&self, now: Instant) -> bool {
@@ -494,7 +512,9 @@ impl<E: Endpoint> Peers<E> for Single<E> {
     }
 
     fn take_token(&mut self, now: Instant, _source: SocketAddr) -> bool {
-        self.bucket.get_or_insert(Bucket::new(now)).take(now)
+        self.bucket
+            .get_or_insert_with(|| Bucket::new(now))
+            .take(now)
     }
 
     fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {

@@ -14,6 +14,10 @@ use crate::wire::{CookieReply, Initiation, Kind, Macs, Response};
 /// Where a handshake message has come to.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a job is what it mostly holds, and boxing it would need an allocator"
+)]
 pub enum HandshakeStep<E = SocketAddr> {
     /// Multiplications wait: run the job, on any thread, and finish it. An initiation takes two
     /// rounds when its peer is met for the first time.

@@ -42,6 +42,7 @@ impl AllowedIps {
     }
 
     /// The number of prefixes.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_slot.len()
     }

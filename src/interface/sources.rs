@@ -62,8 +62,8 @@ impl Source {
         match address.ip().to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.to_bits()),
             IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+                let half = ip.octets().first_chunk().copied().unwrap_or_default();
+                Self::V6(u64::from_be_bytes(half))
             }
         }
     }
