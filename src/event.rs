@@ -50,6 +50,7 @@ impl Events {
         Some(first)
     }
 
+    #[cfg(any(test, feature = "alloc"))]
     pub(crate) fn is_empty(self) -> bool {
         self.waiting.iter().all(Option::is_none)
     }
