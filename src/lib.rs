@@ -1,4 +1,8 @@
-//! The WireGuard protocol as a state machine without I/O.
+#![cfg_attr(feature = "alloc", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "alloc"),
+    doc = "The WireGuard protocol as a state machine without I/O."
+)]
 #![no_std]
 #![cfg_attr(
     not(test),
