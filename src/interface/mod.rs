@@ -414,18 +414,14 @@ impl<E: Endpoint> Interface<E> {
 
     /// Overrides the measure of load.
     pub fn set_load(&mut self, load: Load) {
-        if let Some(gate) = self.engine.gate_mut() {
-            gate.meter.setting = load;
-        }
+        self.engine.meter.setting = load;
     }
 
     /// Whether handshake messages must carry a cookie at `now`.
     #[must_use]
     pub fn is_under_load(&self, now: Instant) -> bool {
         let now = self.engine.now().max(now);
-        self.engine
-            .gate()
-            .is_some_and(|gate| gate.meter.is_under_load(now))
+        self.engine.meter.is_under_load(now)
     }
 
     /// The machine was suspended: all keys are erased, and sessions that were alive are replaced.
