@@ -20,8 +20,12 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+mod cidr;
+#[cfg(feature = "alloc")]
+pub mod config;
 mod key;
 mod time;
 
+pub use cidr::{Cidr, InvalidPrefix};
 pub use key::{Base64Key, HexKey, KeyError, KeyText, PresharedKey, PrivateKey, PublicKey};
 pub use time::Instant;
