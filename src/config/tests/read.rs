@@ -1,7 +1,7 @@
 //! What texts mean. Where nothing else is said, the values are those that `wg setconf` of
 //! wireguard-tools 1.0.20210914 sent for the same text.
 
-use std::fmt::Write;
+use core::fmt::Write;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
