@@ -245,6 +245,14 @@ impl Timers {
         }
     }
 
+    /// The persistent keepalive timer has fired. It goes on even if nothing could be sent, because a
+    /// handshake message had gone out just before.
+    pub(crate) fn persistent_keepalive_fired(&mut self, now: Instant) {
+        if !self.is_armed(Timer::PersistentKeepalive) {
+            self.any_authenticated_traversal(now);
+        }
+    }
+
     /// The retransmission timer has fired: whether another attempt is allowed. It is counted.
     pub(crate) fn attempt_again(&mut self, timings: &Timings) -> bool {
         let again = u128::from(self.attempts) <= timings.max_attempts();
@@ -299,7 +307,7 @@ impl Timers {
         self.jitter = seed;
     }
 
-    /// A delay in `[0, timings.jitter)`. SplitMix64: it spreads load and hides nothing.
+    /// A delay in `[0, timings.jitter)`. A `SplitMix64`: it spreads load and hides nothing.
     fn draw_jitter(&mut self, timings: &Timings) -> Duration {
         self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.jitter;

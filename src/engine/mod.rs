@@ -9,7 +9,8 @@ mod handshakes;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::admission::{Gate, Load};
+use crate::admission::LoadMeter;
+use crate::cookie::Checker;
 use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
@@ -80,9 +81,8 @@ pub(crate) struct OwedCookie<E> {
 /// Our side of the tunnels.
 #[derive(Debug)]
 pub(crate) struct Engine<P> {
-    identity: Option<(Identity, Gate)>,
-    /// The caller's word, which outlives the gates of private keys that come and go.
-    load: Load,
+    identity: Option<(Identity, Checker)>,
+    pub(crate) meter: LoadMeter,
     pub(crate) peers: P,
     pub(crate) timings: Timings,
     /// The latest time that a caller has told us.
@@ -99,7 +99,7 @@ impl<P> Engine<P> {
     ) -> Self {
         let mut engine = Self {
             identity: None,
-            load: Load::default(),
+            meter: LoadMeter::default(),
             peers,
             timings,
             now,
@@ -124,24 +124,11 @@ impl<P> Engine<P> {
     }
 
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
-        let load = self.load;
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
-            let mut gate = Gate::new(&identity.public);
-            gate.meter.setting = load;
-            (identity, gate)
+            let checker = Checker::new(&identity.public);
+            (identity, checker)
         });
-    }
-
-    pub(crate) fn set_load(&mut self, load: Load) {
-        self.load = load;
-        if let Some((_, gate)) = &mut self.identity {
-            gate.meter.setting = load;
-        }
-    }
-
-    pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.identity.as_ref().map(|(_, gate)| gate)
     }
 }
 

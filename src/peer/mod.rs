@@ -17,6 +17,7 @@ use crate::event::{Event, Events, Transmit};
 use crate::handshake::{Accepted, Outstanding, StaticStatic};
 use crate::ip::{self, Malformed};
 use crate::job::{OpenJob, OpenTicket, Outgoing, SealFailure, SealJob};
+use crate::key::PublicKey;
 use crate::session::{Keyring, Store};
 use crate::tai64n::Tai64N;
 use crate::time::Instant;
@@ -251,10 +252,13 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
                 }
                 Timer::NewHandshake => self.request_initiation(now, timings),
                 Timer::EraseKeys => self.erase_keys(),
-                Timer::PersistentKeepalive => self.send_keepalive(now, timings),
+                Timer::PersistentKeepalive => {
+                    self.send_keepalive(now, timings);
+                    self.timers.persistent_keepalive_fired(now);
+                }
                 Timer::SessionExpiry => {
                     if self.keyring.current().is_some() {
-                        self.events.push(Event::SessionExpired);
+                        self.note(Event::SessionExpired);
                     }
                 }
             }
@@ -269,6 +273,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.events.pop()
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -348,7 +353,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             self.owe_initiation(now, timings);
         } else {
             self.timers.handshake_given_up(now, timings);
-            self.events.push(Event::HandshakeGivenUp);
+            self.note(Event::HandshakeGivenUp);
         }
     }
 
@@ -377,13 +382,18 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             self.timers.session_current(session.born, timings);
         }
         self.stats.last_handshake = Some(now);
-        self.events.push(Event::Established);
+        self.note(Event::Established);
+    }
+
+    fn note(&mut self, event: Event) {
+        debug!("peer {}: {event:?}", PublicKey::from_bytes(self.public_key));
+        self.events.push(event);
     }
 
     fn roam(&mut self, source: E) {
         if self.endpoint != Some(source) {
             self.endpoint = Some(source);
-            self.events.push(Event::Roamed);
+            self.note(Event::Roamed);
         }
     }
 
@@ -392,7 +402,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.responder = ResponderState::Idle;
         self.owes_keepalive = false;
         if self.keyring.clear() {
-            self.events.push(Event::KeysErased);
+            self.note(Event::KeysErased);
         }
     }
 
@@ -450,7 +460,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.timers.stop(Timer::RetransmitHandshake);
         if self.keyring.retire() {
             self.timers.stop(Timer::SessionExpiry);
-            self.events.push(Event::SessionExpired);
+            self.note(Event::SessionExpired);
         }
     }
 
@@ -492,6 +502,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         !self.psk.ct_eq(&Secret::zeroed())
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn psk(&self) -> &Secret<32> {
         &self.psk
     }
@@ -520,6 +531,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     /// Whether a receiver index was freed on the data path since this was last asked.
+    #[cfg(feature = "alloc")]
     pub(crate) fn take_freed_index(&mut self) -> bool {
         core::mem::take(&mut self.has_freed_index)
     }
