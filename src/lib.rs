@@ -4,6 +4,7 @@
     doc = "The WireGuard protocol as a state machine without I/O."
 )]
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

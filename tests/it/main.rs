@@ -1,4 +1,8 @@
 //! Integration tests: everything that can be observed from outside, in one binary.
+#![allow(
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic when its own arithmetic is wrong"
+)]
 
 mod changes;
 mod support;

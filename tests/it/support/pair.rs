@@ -54,7 +54,7 @@ impl Setup {
             nodes: Side::BOTH.map(|side| self.node(side)),
             now: START,
             unix_base: secs(1_700_000_000),
-            rng: SeededRng(self.seed),
+            rng: SeededRng::new(self.seed),
             addrs: Side::BOTH.map(Side::addr),
             fate: Box::new(|_, _| Fate::Deliver),
             flying: Vec::new(),
