@@ -198,7 +198,9 @@ mod tests {
         ];
         let mut events = Events::default();
         for _ in 0..1000 {
-            kinds.into_iter().for_each(|event| events.push(event));
+            for event in kinds {
+                events.push(event);
+            }
         }
         for event in kinds {
             assert_eq!(events.pop(), Some(event));

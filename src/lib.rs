@@ -7,6 +7,7 @@
 #![cfg_attr(
     not(test),
     deny(
+        clippy::alloc_instead_of_core,
         clippy::as_conversions,
         clippy::expect_used,
         clippy::indexing_slicing,
@@ -27,6 +28,8 @@ extern crate std;
 mod log;
 
 // In the order of the layers: a module imports only from modules that stand below it.
+#[cfg(feature = "alloc")]
+pub mod config;
 #[cfg(feature = "alloc")]
 mod interface;
 mod tunnel;

@@ -243,6 +243,14 @@ impl Timers {
         }
     }
 
+    /// The persistent keepalive timer has fired. It goes on even if nothing could be sent, because a
+    /// handshake message had gone out just before.
+    pub(crate) fn persistent_keepalive_fired(&mut self, now: Instant) {
+        if !self.is_armed(Timer::PersistentKeepalive) {
+            self.any_authenticated_traversal(now);
+        }
+    }
+
     /// The retransmission timer has fired: whether another attempt is allowed. It is counted.
     pub(crate) fn attempt_again(&mut self, timings: &Timings) -> bool {
         let again = u128::from(self.attempts) <= timings.max_attempts();

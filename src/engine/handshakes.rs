@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::{Engine, OwedCookie, Peers};
+use crate::admission::Gate;
 use crate::error::Rejected;
 use crate::event::{Endpoint, Env, PeerId, Transmit};
 use crate::handshake::{HandshakeJob, Identity, Named, Pairing, Reading, Task};
@@ -66,10 +67,12 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let Some((own, gate)) = &mut self.identity else {
+        let Some((own, checker)) = &self.identity else {
             return Err(Rejected::NoPrivateKey);
         };
         let take_token = |now, source| self.peers.take_token(now, source);
+        let meter = &mut self.meter;
+        let gate = Gate { checker, meter };
         match gate.admit(now, source.address(), datagram, take_token) {
             Ok(()) => {}
             Err(Rejected::CookieRequired) => {
@@ -351,9 +354,9 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let (_, gate) = self.identity.as_mut()?;
+        let (_, checker) = self.identity.as_mut()?;
         let OwedCookie { to, receiver, mac1 } = self.peers.pop_cookie()?;
-        let message = gate.checker.reply(now, env, to.address(), receiver, &mac1);
+        let message = checker.reply(now, env, to.address(), receiver, &mac1);
         Some(Transmit::new(to, message))
     }
 

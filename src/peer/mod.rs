@@ -252,7 +252,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
                 }
                 Timer::NewHandshake => self.request_initiation(now, timings),
                 Timer::EraseKeys => self.erase_keys(),
-                Timer::PersistentKeepalive => self.send_keepalive(now, timings),
+                Timer::PersistentKeepalive => {
+                    self.send_keepalive(now, timings);
+                    self.timers.persistent_keepalive_fired(now);
+                }
                 Timer::SessionExpiry => {
                     if self.keyring.current().is_some() {
                         self.note(Event::SessionExpired);
