@@ -1,4 +1,6 @@
 //! Integration tests: everything that can be observed from outside, in one binary.
 
+mod oracle;
+mod puppet;
 mod support;
 mod timers;
