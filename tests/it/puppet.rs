@@ -376,7 +376,10 @@ impl Rig {
     }
 
     pub(crate) fn sent(&mut self) -> Vec<Vec<u8>> {
-        self.transmits().into_iter().map(|(_, bytes)| bytes).collect()
+        self.transmits()
+            .into_iter()
+            .map(|(_, bytes)| bytes)
+            .collect()
     }
 
     /// The one datagram that the node sends now.
@@ -426,7 +429,10 @@ impl Rig {
     pub(crate) fn responds(&mut self) -> Session {
         self.skip(millis(25));
         let (initiation, asked) = self.initiation();
-        assert_eq!(self.give(&initiation), Ok(Got::Control(Control::Initiation)));
+        assert_eq!(
+            self.give(&initiation),
+            Ok(Got::Control(Control::Initiation))
+        );
         let response = self.only();
         self.puppet.read_response(asked, &response)
     }
