@@ -1,6 +1,9 @@
 //! Integration tests: everything that can be observed from outside, in one binary.
 
 mod changes;
+mod handshake;
+mod oracle;
+mod puppet;
 mod support;
 mod timers;
 mod timers_clock;
