@@ -166,3 +166,6 @@ impl Jar {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

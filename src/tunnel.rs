@@ -274,14 +274,19 @@ impl<E: Endpoint> Tunnel<E> {
         peers.peer.request_initiation(now, timings);
     }
 
-    /// Replaces our private key: sessions stop sending, handshakes start afresh.
+    /// Replaces our private key: sessions stop sending, handshakes start afresh. Setting the same
+    /// key again changes nothing.
     ///
     /// # Errors
     ///
     /// [`ConfigError::OwnPublicKey`] when it is the peer's.
     pub fn set_private_key(&mut self, private_key: &PrivateKey) -> Result<(), ConfigError> {
-        if private_key.public_key().as_bytes() == self.engine.peers.peer.public_key() {
+        let public_key = private_key.public_key();
+        if public_key == self.peer_public_key() {
             return Err(ConfigError::OwnPublicKey);
+        }
+        if public_key == self.public_key() {
+            return Ok(());
         }
         self.engine.set_identity(Some(private_key.expose()));
         self.engine.peers.peer.identity_changed();

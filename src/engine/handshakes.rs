@@ -331,19 +331,20 @@ impl<P> Engine<P> {
         if let Some(reply) = self.write_cookie_reply(now, env) {
             return Some(reply);
         }
-        while let Some(job) = self.poll_handshake(now, env) {
-            if let Ok(HandshakeStep::Transmit(transmit)) = self.finish_handshake(now, job) {
-                return Some(transmit);
-            }
-        }
         let timings = self.timings;
-        while let Some(id) = self.peers.pop_keepalive() {
+        loop {
+            while let Some(job) = self.poll_handshake(now, env) {
+                if let Ok(HandshakeStep::Transmit(transmit)) = self.finish_handshake(now, job) {
+                    return Some(transmit);
+                }
+            }
+            // A keepalive whose session has ended meanwhile becomes a handshake, so look again.
+            let id = self.peers.pop_keepalive()?;
             let written = self.change(id, |peer| peer.write_keepalive(now, &timings));
             if let Some(transmit) = written.flatten() {
                 return Some(transmit);
             }
         }
-        None
     }
 
     fn write_cookie_reply<E: Endpoint>(

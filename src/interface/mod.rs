@@ -391,6 +391,7 @@ impl<E: Endpoint> Interface<E> {
 /// The interface itself.
 impl<E: Endpoint> Interface<E> {
     /// Replaces our private key, or removes it: all peers derive anew, sessions stop sending.
+    /// Setting the same key again changes nothing.
     ///
     /// # Errors
     ///
@@ -399,6 +400,9 @@ impl<E: Endpoint> Interface<E> {
         let public_key = key.map(PrivateKey::public_key);
         if public_key.is_some_and(|public_key| self.find(&public_key).is_some()) {
             return Err(ConfigError::OwnPublicKey);
+        }
+        if public_key == self.public_key() {
+            return Ok(());
         }
         self.engine.set_identity(key.map(PrivateKey::expose));
         self.engine.peers.for_each(Peer::identity_changed);

@@ -7,6 +7,8 @@
 
 mod config;
 mod exchange;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 

@@ -5,6 +5,9 @@
 )]
 
 mod changes;
+mod handshake;
+mod oracle;
+mod puppet;
 mod support;
 mod timers;
 mod timers_clock;
