@@ -1,5 +1,6 @@
 //! Integration tests: everything that can be observed from outside, in one binary.
 
+mod cookies;
 mod handshake;
 mod oracle;
 mod puppet;
