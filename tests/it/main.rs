@@ -4,5 +4,7 @@ mod cookies;
 mod handshake;
 mod oracle;
 mod puppet;
+mod routing;
 mod support;
 mod timers;
+mod transport;
