@@ -5,11 +5,14 @@
 )]
 
 mod changes;
+mod cookies;
 mod handshake;
 mod oracle;
 mod puppet;
+mod routing;
 mod support;
 mod timers;
 mod timers_clock;
 mod timers_keepalive;
 mod timers_session;
+mod transport;
