@@ -212,7 +212,7 @@ impl World {
                 self.accepted(n, *peer, from, datagram, got);
             }
             Err(reason) => {
-                self.note(&format!("{reason:?}"), n, &[]);
+                self.sight(("refused", reason), n);
                 assert_ne!(verdict, Verdict::Accept, "node {n} refused as {reason:?}: {datagram:02x?}");
                 self.check_refusal(n, datagram, *reason);
             }
@@ -232,7 +232,11 @@ impl World {
         let Content::Initiation { n: number, .. } = sent.content else {
             return;
         };
-        let model = &node.models[node.peer_of(sent.from).unwrap()];
+        let Some(peer) = node.peer_of(sent.from) else {
+            let is_stranger = reason == Rejected::UnknownPeer || is_loaded;
+            return assert!(is_stranger, "a stranger is refused as {reason:?}");
+        };
+        let model = &node.models[peer];
         let is_plausible = match reason {
             Rejected::OldTimestamp => model
                 .newest_initiation
@@ -247,6 +251,10 @@ impl World {
     }
 
     fn accepted(&mut self, n: usize, peer: usize, from: SocketAddr, datagram: &[u8], got: &Got) {
+        match got {
+            Got::Packet(_) => self.sight(("got", "packet"), n),
+            got => self.sight(("got", got), n),
+        }
         let sent = self.ledger.find(datagram).unwrap().clone();
         let node = &mut self.nodes[n];
         assert_eq!(node.others[peer].node, sent.from, "accepted for another peer");
@@ -514,7 +522,7 @@ impl World {
     }
 
     fn event(&mut self, n: usize, peer: usize, event: Event) {
-        self.note(&format!("{event:?}"), n, &[]);
+        self.sight(event, n);
         let node = &mut self.nodes[n];
         let (seen, model) = (node.seen, &mut node.models[peer]);
         match event {

@@ -255,7 +255,7 @@ impl Model {
     /// An initiation was sent, whose writing was begun at `begun`.
     pub(crate) fn initiation_sent(&mut self, begun: u64, now: u64, index: u32, len: usize) {
         // What was sent while a job wrote this one could not hold it back any more.
-        if let Some(sent) = self.handshake_sent_at.filter(|sent| *sent <= begun) {
+        if let Some(sent) = self.handshake_sent_at.filter(|sent| self.is_exact || *sent < begun) {
             assert!(begun >= sent + REKEY_TIMEOUT, "an initiation {} ns after another", begun - sent);
         }
         assert!(!self.is_exact || self.may_initiate(now), "an initiation that nothing asked for");

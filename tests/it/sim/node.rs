@@ -37,7 +37,7 @@ pub(crate) struct Mode {
 
 impl Mode {
     pub(crate) fn random(rng: &mut Rng) -> Self {
-        let has_jobs = rng.one_in(4);
+        let has_jobs = rng.one_in(3);
         Self {
             is_batch: !has_jobs && rng.one_in(3),
             has_jobs,
@@ -65,6 +65,8 @@ pub(crate) struct Clock {
     /// The wall clock stands still at this.
     pub(crate) wall_frozen: Option<u64>,
     wall_shown: u64,
+    /// The wall clock is never set back beyond this.
+    wall_floor: u64,
 }
 
 impl Clock {
@@ -75,6 +77,7 @@ impl Clock {
             wall_skew: 0,
             wall_frozen: None,
             wall_shown: 0,
+            wall_floor: 0,
         }
     }
 
@@ -87,19 +90,17 @@ impl Clock {
 
     fn wall(&mut self, t: u64) -> Duration {
         let honest = (WALL_AT_START + t).saturating_add_signed(self.wall_skew);
-        let shown = self.wall_frozen.unwrap_or(honest);
+        let shown = self.wall_frozen.unwrap_or(honest).max(self.wall_floor);
         self.wall_shown = self.wall_shown.max(shown);
         Duration::from_nanos(shown)
     }
 
     /// After a restart nobody remembers which timestamps were sent, so the wall clock must be past
     /// all of them: what the white paper expects of the user.
-    pub(crate) fn correct_wall(&mut self, t: u64) {
+    pub(crate) fn correct_wall(&mut self) {
         self.wall_frozen = None;
         self.wall_skew = 0;
-        let honest = WALL_AT_START + t;
-        let past = self.wall_shown + 5 * SEC;
-        self.wall_skew = i64::try_from(past.saturating_sub(honest)).unwrap();
+        self.wall_floor = self.wall_shown + 5 * SEC;
     }
 }
 
@@ -115,7 +116,6 @@ pub(crate) enum Job {
 /// One machine.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) id: usize,
     pub(crate) key: PrivateKey,
     pub(crate) device: Device,
     pub(crate) is_tunnel: bool,
@@ -148,7 +148,6 @@ pub(crate) struct Other {
 
 impl Node {
     pub(crate) fn new(
-        id: usize,
         key: PrivateKey,
         address: SocketAddr,
         is_tunnel: bool,
@@ -157,7 +156,6 @@ impl Node {
     ) -> Self {
         let clock = Clock::new(rng.below(1 << 50));
         Self {
-            id,
             device: Device::interface(&key, Instant::from_nanos(0)),
             key,
             is_tunnel,
@@ -203,7 +201,7 @@ impl Node {
     /// Removes a peer and adds it again.
     pub(crate) fn replace_peer(&mut self, t: u64, peer: usize, generation: &mut u64) {
         self.read_clock(t);
-        self.clock.correct_wall(t);
+        self.clock.correct_wall();
         let ips = self.allowed_ips(peer);
         let config = self.config(peer, &ips);
         self.device.replace_peer(self.now(), peer, &config);

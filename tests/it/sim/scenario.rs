@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     Persistent(usize, u16),
     Attack(usize),
     Flood(usize, usize),
+    /// The same initiation over and over.
+    Storm(usize),
 }
 
 /// Which kinds of faults a world has.
@@ -67,7 +69,7 @@ impl World {
         world.start();
         world.draw_flows(duration);
         if troubles.machines {
-            for _ in 0..world.rng.below(8) {
+            for _ in 0..world.rng.below(14) {
                 world.draw_fault(duration);
             }
         }
@@ -85,7 +87,8 @@ impl World {
         if troubles.attacks {
             for _ in 0..world.rng.below(120) {
                 let (at, n) = (world.rng.below(duration), world.rng.index(world.nodes.len()));
-                world.schedule(at, Happening::Fault(Fault::Attack(n)));
+                let fault = if world.rng.one_in(12) { Fault::Storm(n) } else { Fault::Attack(n) };
+                world.schedule(at, Happening::Fault(fault));
             }
             if world.rng.one_in(8) {
                 let (at, n) = (world.rng.below(duration), world.rng.index(world.nodes.len()));
@@ -108,6 +111,11 @@ impl World {
             let link = self.draw_link(troubles);
             let hub_knows = self.rng.one_in(2);
             self.connect((leaf, 0), (true, hub_knows), &link);
+        }
+        if self.rng.one_in(6) {
+            // Somebody who knows the hub and whom the hub does not know.
+            let stranger = self.add_node(true, Mode::default());
+            self.introduce(stranger, 0, true, &Link::clean(20 * MS));
         }
         for leaf in 2..=leaves {
             if !self.nodes[leaf].is_tunnel && !self.nodes[leaf - 1].is_tunnel && self.rng.one_in(2) {
@@ -133,7 +141,7 @@ impl World {
                 }
                 let pattern = match self.rng.below(3) {
                     0 => Pattern::Steady(self.rng.range(500, 15_000) * MS),
-                    1 => Pattern::Mixed(self.rng.range(2, 120) * SEC),
+                    1 => Pattern::Mixed(self.rng.range(2, 300) * SEC),
                     _ => Pattern::Burst(self.rng.range(2, 25), self.rng.range(20, 200) * SEC),
                 };
                 let until = self.rng.range(duration / 4, duration);
@@ -171,17 +179,18 @@ impl World {
 
     fn draw_fault(&mut self, duration: u64) {
         let (at, n) = (self.rng.below(duration), self.rng.index(self.nodes.len()));
-        let other = *self.rng.pick(&self.nodes[n].others.iter().map(|o| o.node).collect::<Vec<_>>());
+        let peers: Vec<_> = self.nodes[n].others.iter().map(|other| other.node).collect();
+        let other = *self.rng.pick(&peers);
         let fault = match self.rng.below(12) {
             0 | 1 => Fault::Cut(n, other, self.rng.range(1, 150) * SEC),
             2 | 3 => Fault::Rebind(n),
             4 | 5 => Fault::Restart(n),
-            6 => Fault::Load(n, self.rng.range(1, 30) * SEC),
+            6 => Fault::Load(n, self.rng.range(1, 150) * SEC),
             7 => Fault::Erase(n),
             8 => Fault::Replace(n),
             9 => Fault::Initiate(n),
             10 => Fault::Persistent(n, *self.rng.pick(&[1, 3, 10, 25])),
-            _ => Fault::Cut(n, other, self.rng.range(100, 300) * SEC),
+            _ => Fault::Cut(n, other, self.rng.range(100, 400) * SEC),
         };
         self.schedule(at, Happening::Fault(fault));
     }
@@ -191,19 +200,19 @@ impl World {
         if self.is_healed {
             return;
         }
-        self.note(&format!("{fault:?}"), usize::MAX, &[]);
+        self.note(&format!("{fault:?}"), 0, &[]);
         match *fault {
             Fault::Cut(a, b, time) => {
                 // At times only one direction fails.
                 let both = self.rng.one_in(2);
                 for ends in [(a, b), (b, a)].into_iter().take(1 + usize::from(both)) {
-                    self.links.get_mut(&ends).unwrap().is_cut = true;
+                    self.links.entry(ends).and_modify(|link| link.is_cut = true);
                 }
                 self.schedule(self.now + time, Happening::Fault(Fault::Mend(a, b)));
             }
             Fault::Mend(a, b) => {
                 for ends in [(a, b), (b, a)] {
-                    self.links.get_mut(&ends).unwrap().is_cut = false;
+                    self.links.entry(ends).and_modify(|link| link.is_cut = false);
                 }
             }
             // Somebody must stay where the others look for it: the hub, and who has two peers.
@@ -271,6 +280,7 @@ impl World {
             }
             Fault::Attack(n) => self.attack(n),
             Fault::Flood(n, count) => self.flood(n, count),
+            Fault::Storm(n) => self.storm(n),
             _ => {}
         }
     }
@@ -290,6 +300,20 @@ impl World {
             return;
         };
         self.arrive(n, from, datagram);
+    }
+
+    /// A node is under load, and an attacker repeats an initiation that carries a cookie.
+    fn storm(&mut self, n: usize) {
+        let proven = self.attacker.seen().iter().rev().find(|seen| {
+            let is_initiation = seen.datagram[0] == 1 && seen.datagram[132..] != [0; 16];
+            is_initiation && self.owners.get(&seen.to) == Some(&n)
+        });
+        if let Some(seen) = proven.cloned() {
+            self.fault(&Fault::Load(n, 2 * SEC));
+            for _ in 0..12 {
+                self.arrive(n, seen.from, seen.datagram.clone());
+            }
+        }
     }
 
     fn draw_attack(&mut self, n: usize) -> Option<(SocketAddr, Vec<u8>)> {

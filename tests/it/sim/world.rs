@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) transcript: u64,
     pub(crate) is_traced: bool,
     pub(crate) sends: u64,
+    /// What was seen to happen, and how often.
+    pub(crate) sights: BTreeMap<String, u64>,
     queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
 }
@@ -83,6 +85,7 @@ impl World {
             transcript: seed,
             is_traced: std::env::var_os("QW_SIM_TRACE").is_some(),
             sends: 0,
+            sights: BTreeMap::new(),
             queue: BTreeMap::new(),
             queued: 0,
         }
@@ -93,7 +96,7 @@ impl World {
         let id = self.nodes.len();
         let key = PrivateKey::from_bytes(self.rng.bytes());
         let address = self.new_address(id);
-        let node = Node::new(id, key, address, is_tunnel, mode, &mut self.rng);
+        let node = Node::new(key, address, is_tunnel, mode, &mut self.rng);
         self.nodes.push(node);
         id
     }
@@ -101,17 +104,20 @@ impl World {
     /// Makes two machines each other's peers, over one path for each direction. Whoever knows the
     /// other's address can begin.
     pub(crate) fn connect(&mut self, (a, b): (usize, usize), (a_knows, b_knows): (bool, bool), link: &Link) {
-        for (x, y, knows) in [(a, b, a_knows), (b, a, b_knows)] {
-            let endpoint = knows.then_some(self.nodes[y].address);
-            let other = Other {
-                node: y,
-                key: self.nodes[y].key.public_key(),
-                endpoint,
-                persistent: 0,
-            };
-            self.nodes[x].others.push(other);
-            self.links.insert((x, y), link.clone());
-        }
+        self.introduce(a, b, a_knows, link);
+        self.introduce(b, a, b_knows, link);
+    }
+
+    /// Makes one machine another's peer, but not the other way round.
+    pub(crate) fn introduce(&mut self, n: usize, node: usize, is_found: bool, link: &Link) {
+        let other = Other {
+            node,
+            key: self.nodes[node].key.public_key(),
+            endpoint: is_found.then_some(self.nodes[node].address),
+            persistent: 0,
+        };
+        self.nodes[n].others.push(other);
+        self.links.insert((n, node), link.clone());
     }
 
     /// Starts all machines.
@@ -122,7 +128,7 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self, n: usize) {
-        self.nodes[n].clock.correct_wall(self.now);
+        self.nodes[n].clock.correct_wall();
         self.nodes[n].start(self.now, &mut self.generation);
         self.drain(n);
     }
@@ -220,6 +226,14 @@ impl World {
         for (at, datagram) in link.carry(&mut self.rng, self.now, datagram) {
             self.schedule(at, Happening::Arrive { from, to, datagram });
         }
+    }
+
+    /// Counts something that is worth having happened.
+    pub(crate) fn sight(&mut self, what: impl core::fmt::Debug, n: usize) {
+        let mut what = format!("{what:?}");
+        what.retain(|c| !"\"(),".contains(c));
+        self.note(&what, n, &[]);
+        *self.sights.entry(what).or_default() += 1;
     }
 
     /// Writes a line into the transcript.
