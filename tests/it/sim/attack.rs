@@ -63,7 +63,8 @@ impl Attacker {
         match (self.rng.below(4), datagram[0]) {
             // Data of a session that may be alive, with a counter far ahead.
             (0, 4) => {
-                datagram[8..16].copy_from_slice(&(self.rng.draw() >> self.rng.below(64)).to_le_bytes());
+                datagram[8..16]
+                    .copy_from_slice(&(self.rng.draw() >> self.rng.below(64)).to_le_bytes());
                 let last = datagram.len() - 1;
                 datagram[last] ^= 1;
             }

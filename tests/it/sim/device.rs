@@ -71,7 +71,10 @@ impl Device {
     fn number(&self, id: PeerId) -> usize {
         match self {
             Self::Tunnel(_) => 0,
-            Self::Interface(_, ids) => ids.iter().position(|known| *known == id).unwrap_or(usize::MAX),
+            Self::Interface(_, ids) => ids
+                .iter()
+                .position(|known| *known == id)
+                .unwrap_or(usize::MAX),
         }
     }
 
@@ -118,10 +121,16 @@ impl Device {
         };
         let mut results = Vec::new();
         interface.receive_batch(now, datagrams, &mut results);
-        results.into_iter().map(|result| self.sort(result)).collect()
+        results
+            .into_iter()
+            .map(|result| self.sort(result))
+            .collect()
     }
 
-    fn sort(&self, result: Result<Opened<Vec<u8>>, Refused<Vec<u8>>>) -> Result<(usize, Got), Rejected> {
+    fn sort(
+        &self,
+        result: Result<Opened<Vec<u8>>, Refused<Vec<u8>>>,
+    ) -> Result<(usize, Got), Rejected> {
         let mut opened = result.map_err(|refused| refused.reason)?;
         let peer = self.number(opened.peer());
         let got = match opened.as_control() {
@@ -138,7 +147,8 @@ impl Device {
         from: SocketAddr,
         datagram: Vec<u8>,
     ) -> Result<OpenJob<Vec<u8>>, Rejected> {
-        either!(self, device => device.begin_open(now, from, datagram)).map_err(|refused| refused.reason)
+        either!(self, device => device.begin_open(now, from, datagram))
+            .map_err(|refused| refused.reason)
     }
 
     pub(crate) fn finish_open(
@@ -159,7 +169,11 @@ impl Device {
         either!(self, device => device.begin_handshake(now, from, datagram))
     }
 
-    pub(crate) fn poll_handshake(&mut self, now: Instant, env: &mut Env<'_>) -> Option<HandshakeJob> {
+    pub(crate) fn poll_handshake(
+        &mut self,
+        now: Instant,
+        env: &mut Env<'_>,
+    ) -> Option<HandshakeJob> {
         either!(self, device => device.poll_handshake(now, env))
     }
 

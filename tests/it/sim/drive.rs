@@ -72,7 +72,9 @@ impl World {
         let inbox = core::mem::take(&mut self.nodes[n].inbox);
         // The order in which a batch does handshakes and data is its own affair, so a mixed one is
         // kept as short as the steps that it works in.
-        let is_mixed = inbox.iter().any(|(_, datagram)| datagram.first() != Some(&4));
+        let is_mixed = inbox
+            .iter()
+            .any(|(_, datagram)| datagram.first() != Some(&4));
         let step = if is_mixed { 16 } else { 1000 };
         for batch in inbox.chunks(step) {
             let now = self.read_clock(n);
@@ -148,7 +150,13 @@ impl World {
         self.drain(n);
     }
 
-    fn finish_handshake(&mut self, n: usize, origin: Option<(SocketAddr, Vec<u8>)>, mut job: HandshakeJob, begun: u64) {
+    fn finish_handshake(
+        &mut self,
+        n: usize,
+        origin: Option<(SocketAddr, Vec<u8>)>,
+        mut job: HandshakeJob,
+        begun: u64,
+    ) {
         if self.rng.one_in(2) {
             job.run();
         }
@@ -165,11 +173,19 @@ impl World {
         begun: u64,
     ) {
         match (step, origin) {
-            (Ok(HandshakeStep::Run(job)), origin) => self.defer(n, Job::Handshake(origin, job, begun)),
+            (Ok(HandshakeStep::Run(job)), origin) => {
+                self.defer(n, Job::Handshake(origin, job, begun))
+            }
             (Ok(HandshakeStep::Received(id, control)), Some((from, datagram))) => {
                 let verdict = self.verdict(n, &datagram);
                 let peer = self.nodes[n].device.number_of(id);
-                self.judge(n, from, &datagram, verdict, &Ok((peer, Got::Control(control))));
+                self.judge(
+                    n,
+                    from,
+                    &datagram,
+                    verdict,
+                    &Ok((peer, Got::Control(control))),
+                );
             }
             (Err(reason), Some((from, datagram))) => {
                 let verdict = self.verdict(n, &datagram);
@@ -196,7 +212,9 @@ impl World {
         let model = &node.models[peer];
         let is_used = sent.accepted_by == Some(model.generation);
         match sent.content {
-            Content::Data { receiver, counter, .. } => model.judge_data(node.seen, receiver, counter),
+            Content::Data {
+                receiver, counter, ..
+            } => model.judge_data(node.seen, receiver, counter),
             Content::Response { .. } if self.now < node.loaded_until && !is_used => Verdict::Either,
             Content::Response { receiver, .. } => model.judge_response(receiver),
             Content::Initiation { .. } | Content::Cookie if is_used => Verdict::Reject,
@@ -205,15 +223,30 @@ impl World {
     }
 
     /// Compares what became of a datagram with the verdict, and books it.
-    fn judge(&mut self, n: usize, from: SocketAddr, datagram: &[u8], verdict: Verdict, result: &Judged) {
+    fn judge(
+        &mut self,
+        n: usize,
+        from: SocketAddr,
+        datagram: &[u8],
+        verdict: Verdict,
+        result: &Judged,
+    ) {
         match result {
             Ok((peer, got)) => {
-                assert_ne!(verdict, Verdict::Reject, "node {n} accepted as {got:?}: {datagram:02x?}");
+                assert_ne!(
+                    verdict,
+                    Verdict::Reject,
+                    "node {n} accepted as {got:?}: {datagram:02x?}"
+                );
                 self.accepted(n, *peer, from, datagram, got);
             }
             Err(reason) => {
                 self.sight(("refused", reason), n);
-                assert_ne!(verdict, Verdict::Accept, "node {n} refused as {reason:?}: {datagram:02x?}");
+                assert_ne!(
+                    verdict,
+                    Verdict::Accept,
+                    "node {n} refused as {reason:?}: {datagram:02x?}"
+                );
                 self.check_refusal(n, datagram, *reason);
             }
         }
@@ -238,16 +271,22 @@ impl World {
         };
         let model = &node.models[peer];
         let is_plausible = match reason {
-            Rejected::OldTimestamp => model
-                .newest_initiation
-                .is_some_and(|(generation, newest)| generation != sent.generation || number <= newest),
+            Rejected::OldTimestamp => {
+                model.newest_initiation.is_some_and(|(generation, newest)| {
+                    generation != sent.generation || number <= newest
+                })
+            }
             Rejected::TooFrequent => model
                 .accepted_initiation_at
                 .is_some_and(|at| node.seen < at + FLOOD),
             Rejected::Superseded => node.mode.has_jobs,
             _ => is_loaded,
         };
-        assert!(is_plausible, "initiation {number} of node {} refused as {reason:?}", sent.from);
+        assert!(
+            is_plausible,
+            "initiation {number} of node {} refused as {reason:?}",
+            sent.from
+        );
     }
 
     fn accepted(&mut self, n: usize, peer: usize, from: SocketAddr, datagram: &[u8], got: &Got) {
@@ -257,14 +296,19 @@ impl World {
         }
         let sent = self.ledger.find(datagram).unwrap().clone();
         let node = &mut self.nodes[n];
-        assert_eq!(node.others[peer].node, sent.from, "accepted for another peer");
+        assert_eq!(
+            node.others[peer].node, sent.from,
+            "accepted for another peer"
+        );
         let (now, len) = (node.seen, datagram.len());
         let model = &mut node.models[peer];
         self.ledger.accepted(datagram, model.generation);
         match (sent.content, got) {
             (Content::Initiation { sender, n: number }, Got::Control(Control::Initiation)) => {
                 model.initiation_accepted(now, from, sender, len);
-                let newest = model.newest_initiation.filter(|(g, newest)| *g == sent.generation && *newest > number);
+                let newest = model
+                    .newest_initiation
+                    .filter(|(g, newest)| *g == sent.generation && *newest > number);
                 assert_eq!(newest, None, "an overtaken initiation was accepted");
                 model.newest_initiation = Some((sent.generation, number));
             }
@@ -272,14 +316,30 @@ impl World {
                 model.response_accepted(now, from, receiver, sender, len);
             }
             (Content::Cookie, Got::Control(Control::Cookie)) => {}
-            (Content::Data { receiver, counter, serial: None }, Got::Keepalive) => {
+            (
+                Content::Data {
+                    receiver,
+                    counter,
+                    serial: None,
+                },
+                Got::Keepalive,
+            ) => {
                 model.data_accepted(now, from, (receiver, counter), (len, true));
             }
-            (Content::Data { receiver, counter, serial: Some(serial) }, Got::Packet(packet)) => {
+            (
+                Content::Data {
+                    receiver,
+                    counter,
+                    serial: Some(serial),
+                },
+                Got::Packet(packet),
+            ) => {
                 model.data_accepted(now, from, (receiver, counter), (len, false));
                 let delivered = self.ledger.deliver(n, serial, packet, self.now);
                 if node.mode.echoes && !delivered.is_answer && serial % 4 < 2 && !self.is_healed {
-                    let answer = self.ledger.new_packet(n, sent.from, packet.len(), self.now, true);
+                    let answer = self
+                        .ledger
+                        .new_packet(n, sent.from, packet.len(), self.now, true);
                     self.answers.push((peer, answer));
                 }
             }
@@ -355,11 +415,18 @@ impl World {
         let node = &mut self.nodes[n];
         let len = padded(packet.len()) + 32;
         let (receiver, counter) = node.models[peer].sealed(node.seen, len);
-        assert_eq!(Some(job.to()), node.models[peer].endpoint, "sealed for another place");
+        assert_eq!(
+            Some(job.to()),
+            node.models[peer].endpoint,
+            "sealed for another place"
+        );
         job.run();
         let datagram = job.datagram().to_vec();
         assert_eq!(datagram.len(), len, "padding");
-        assert_eq!((word(&datagram, 4), long(&datagram, 8)), (receiver, counter));
+        assert_eq!(
+            (word(&datagram, 4), long(&datagram, 8)),
+            (receiver, counter)
+        );
         let serial = inner::read(packet).unwrap().serial;
         self.data_sent(n, peer, job.to(), &datagram, Some(serial));
     }
@@ -377,16 +444,39 @@ impl World {
         }
     }
 
-    fn send_sealed(&mut self, n: usize, peer: usize, mut job: SealJob<'static, Vec<u8>>, serial: u64) {
+    fn send_sealed(
+        &mut self,
+        n: usize,
+        peer: usize,
+        mut job: SealJob<'static, Vec<u8>>,
+        serial: u64,
+    ) {
         job.run();
         let (to, datagram) = (job.to(), job.datagram().to_vec());
         self.data_sent(n, peer, to, &datagram, Some(serial));
     }
 
-    fn data_sent(&mut self, n: usize, peer: usize, to: SocketAddr, datagram: &[u8], serial: Option<u64>) {
+    fn data_sent(
+        &mut self,
+        n: usize,
+        peer: usize,
+        to: SocketAddr,
+        datagram: &[u8],
+        serial: Option<u64>,
+    ) {
         let (receiver, counter) = (word(datagram, 4), long(datagram, 8));
         self.nodes[n].models[peer].emitted(receiver, counter);
-        self.book(n, peer, to, datagram, Content::Data { receiver, counter, serial });
+        self.book(
+            n,
+            peer,
+            to,
+            datagram,
+            Content::Data {
+                receiver,
+                counter,
+                serial,
+            },
+        );
     }
 
     fn book(&mut self, n: usize, peer: usize, to: SocketAddr, datagram: &[u8], content: Content) {
@@ -421,7 +511,10 @@ impl World {
             (1, 148) => {
                 let sender = word(datagram, 4);
                 model.initiation_sent(begun, now, sender, len);
-                Content::Initiation { sender, n: model.initiations }
+                Content::Initiation {
+                    sender,
+                    n: model.initiations,
+                }
             }
             (2, 92) => {
                 let (sender, receiver) = (word(datagram, 4), word(datagram, 8));
@@ -432,7 +525,11 @@ impl World {
                 let (receiver, counter) = model.keepalive_sent(now, len);
                 assert_eq!((word(datagram, 4), long(datagram, 8)), (receiver, counter));
                 model.emitted(receiver, counter);
-                Content::Data { receiver, counter, serial: None }
+                Content::Data {
+                    receiver,
+                    counter,
+                    serial: None,
+                }
             }
             other => panic!("a control message {other:?}"),
         };
@@ -441,7 +538,10 @@ impl World {
 
     fn cookie_sent(&mut self, n: usize, to: SocketAddr, datagram: &[u8]) {
         assert_eq!(datagram.len(), 64);
-        assert!(self.now < self.nodes[n].loaded_until, "a cookie without load");
+        assert!(
+            self.now < self.nodes[n].loaded_until,
+            "a cookie without load"
+        );
         let sent = Sent {
             from: n,
             to: self.owners.get(&to).copied().unwrap_or(usize::MAX),
@@ -468,12 +568,41 @@ impl World {
         let now = node.now();
         node.device.handle_timeout(now);
         let seen = node.seen;
-        node.models.iter_mut().for_each(|model| model.timeouts_handled(seen));
+        node.models
+            .iter_mut()
+            .for_each(|model| model.timeouts_handled(seen));
         let next = node.device.poll_timeout();
-        assert!(next.is_none_or(|next| next > seen), "the next deadline is not later");
+        assert!(
+            next.is_none_or(|next| next > seen),
+            "the next deadline is not later"
+        );
         self.drain(n);
         let next = self.nodes[n].device.poll_timeout();
-        assert!(next.is_none_or(|next| next > seen), "the next deadline is not later");
+        assert!(
+            next.is_none_or(|next| next > seen),
+            "the next deadline is not later"
+        );
+    }
+
+    /// A node looks at its timeouts at a time that means nothing.
+    pub(crate) fn poll(&mut self, n: usize) {
+        self.read_clock(n);
+        let node = &mut self.nodes[n];
+        let now = node.now();
+        node.device.handle_timeout(now);
+        let seen = node.seen;
+        node.models
+            .iter_mut()
+            .for_each(|model| model.timeouts_handled(seen));
+        if let Some((peer, event)) = node.device.poll_event() {
+            self.event(n, peer, event);
+            self.drain(n);
+        } else if let Some(transmit) = node.poll_transmit(self.now) {
+            self.control_sent(n, &transmit, seen);
+            self.drain(n);
+        } else {
+            self.schedule_wake(n);
+        }
     }
 
     /// Takes what a device has to say, and compares what it shows with what it should know.
@@ -499,7 +628,10 @@ impl World {
                 owed.cookies += 1;
             } else {
                 owed.others += 1;
-                assert!(kinds.insert((transmit.to, kind)), "owed twice: {transmit:?}");
+                assert!(
+                    kinds.insert((transmit.to, kind)),
+                    "owed twice: {transmit:?}"
+                );
             }
             let begun = self.nodes[n].seen;
             self.control_sent(n, &transmit, begun);
@@ -548,13 +680,31 @@ impl World {
         for (view, model) in views.iter().zip(&mut node.models) {
             model.settled(node.seen);
             assert_eq!(view.endpoint, model.endpoint, "endpoint");
-            assert_eq!(view.is_established, model.can_send(node.seen), "is_established");
+            assert_eq!(
+                view.is_established,
+                model.can_send(node.seen),
+                "is_established"
+            );
             let stats = view.stats;
-            assert_eq!((stats.tx_datagrams, stats.tx_bytes), (model.sent.datagrams, model.sent.bytes));
-            assert_eq!((stats.rx_datagrams, stats.rx_bytes), (model.received.datagrams, model.received.bytes));
-            assert_eq!(stats.last_handshake.map(Instant::as_nanos), model.established_at, "{n} {:?}", node.mode);
+            assert_eq!(
+                (stats.tx_datagrams, stats.tx_bytes),
+                (model.sent.datagrams, model.sent.bytes)
+            );
+            assert_eq!(
+                (stats.rx_datagrams, stats.rx_bytes),
+                (model.received.datagrams, model.received.bytes)
+            );
+            assert_eq!(
+                stats.last_handshake.map(Instant::as_nanos),
+                model.established_at,
+                "{n} {:?}",
+                node.mode
+            );
             if let Some(due) = model.deadline(node.seen) {
-                assert!(deadline.is_some_and(|at| at <= due), "deadline {deadline:?} is after {due}: {model:#?}");
+                assert!(
+                    deadline.is_some_and(|at| at <= due),
+                    "deadline {deadline:?} is after {due}: {model:#?}"
+                );
             }
         }
         self.check_indices(n);
@@ -568,13 +718,19 @@ fn assert_same(before: &(Vec<View>, Option<u64>), node: &Node, reason: Rejected)
     for (view, before) in after.iter_mut().zip(before) {
         view.stats.rx_dropped = before.stats.rx_dropped;
     }
-    assert_eq!(*before, after, "changed by a datagram refused as {reason:?}");
+    assert_eq!(
+        *before, after,
+        "changed by a datagram refused as {reason:?}"
+    );
     // An interface may find out by the way that a deadline on file was too early.
     let is_same = match (deadline, deadline_after) {
         (Some(before), after) if !node.is_tunnel => after.is_none_or(|after| after >= *before),
         (before, after) => *before == after,
     };
-    assert!(is_same, "the deadline was changed by a datagram refused as {reason:?}");
+    assert!(
+        is_same,
+        "the deadline was changed by a datagram refused as {reason:?}"
+    );
 }
 
 /// A packet in the middle of a buffer with just enough room.

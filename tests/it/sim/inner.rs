@@ -84,5 +84,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 fn checksum(bytes: &[u8]) -> u64 {
     let fold = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64, fold)
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64, fold)
 }

@@ -37,16 +37,33 @@ pub(crate) struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// The n-th initiation of its generation.
-    Initiation { sender: u32, n: u64 },
-    Response { sender: u32, receiver: u32 },
+    Initiation {
+        sender: u32,
+        n: u64,
+    },
+    Response {
+        sender: u32,
+        receiver: u32,
+    },
     Cookie,
     /// A keepalive has no serial.
-    Data { receiver: u32, counter: u64, serial: Option<u64> },
+    Data {
+        receiver: u32,
+        counter: u64,
+        serial: Option<u64>,
+    },
 }
 
 impl Ledger {
     /// Writes a new packet and notes it.
-    pub(crate) fn new_packet(&mut self, from: usize, to: usize, len: usize, now: u64, is_answer: bool) -> Vec<u8> {
+    pub(crate) fn new_packet(
+        &mut self,
+        from: usize,
+        to: usize,
+        len: usize,
+        now: u64,
+        is_answer: bool,
+    ) -> Vec<u8> {
         let label = Label {
             from: u32::try_from(from).unwrap(),
             to: u32::try_from(to).unwrap(),
@@ -70,7 +87,10 @@ impl Ledger {
     pub(crate) fn deliver(&mut self, node: usize, serial: u64, bytes: &[u8], now: u64) -> Packet {
         let label = inner::read(bytes).expect("an altered packet was delivered");
         let packet = &mut self.packets[usize::try_from(serial).unwrap()];
-        assert_eq!(label, packet.label, "another packet than the datagram carried");
+        assert_eq!(
+            label, packet.label,
+            "another packet than the datagram carried"
+        );
         assert_eq!(bytes.len(), packet.len, "padding was not removed");
         assert_eq!(label.to as usize, node, "a foreign packet was delivered");
         assert_eq!(packet.delivered_at, None, "a packet was delivered twice");

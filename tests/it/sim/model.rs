@@ -76,7 +76,10 @@ struct Due {
 impl Due {
     fn after(now: u64, delay: u64) -> Self {
         let from = now + delay;
-        Self { from, by: from + JITTER }
+        Self {
+            from,
+            by: from + JITTER,
+        }
     }
 }
 
@@ -173,7 +176,9 @@ impl Model {
 
     /// Whether a packet can be sealed.
     pub(crate) fn can_send(&self, now: u64) -> bool {
-        self.current.as_ref().is_some_and(|session| session.is_live(now))
+        self.current
+            .as_ref()
+            .is_some_and(|session| session.is_live(now))
     }
 
     /// What must happen to a datagram that the peer sealed.
@@ -199,8 +204,12 @@ impl Model {
 
     /// The indices by which the peer can be addressed: no two live ones may be equal.
     pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
-        let sessions = [&self.current, &self.previous, &self.next].into_iter().flatten();
-        sessions.map(|session| session.local).chain(self.outstanding)
+        let sessions = [&self.current, &self.previous, &self.next]
+            .into_iter()
+            .flatten();
+        sessions
+            .map(|session| session.local)
+            .chain(self.outstanding)
     }
 }
 
@@ -213,14 +222,18 @@ impl Model {
         self.owes_keepalive = false;
         self.any_sent(now);
         if !self.is_silence_in_doubt {
-            self.silence.get_or_insert(Due::after(now, KEEPALIVE + REKEY_TIMEOUT));
+            self.silence
+                .get_or_insert(Due::after(now, KEEPALIVE + REKEY_TIMEOUT));
         }
         self.reserve(len)
     }
 
     /// There was no session for a packet.
     pub(crate) fn unsealed(&mut self, now: u64) {
-        assert!(!self.can_send(now), "no packet sealed in spite of a live session");
+        assert!(
+            !self.can_send(now),
+            "no packet sealed in spite of a live session"
+        );
         self.attempts = 0;
         self.is_asked = true;
     }
@@ -236,18 +249,26 @@ impl Model {
 
     /// A data datagram goes to the wire: its counter was reserved for it and is used up now.
     pub(crate) fn emitted(&mut self, remote: u32, counter: u64) {
-        let mut sessions = [&mut self.current, &mut self.previous].into_iter().flatten();
+        let mut sessions = [&mut self.current, &mut self.previous]
+            .into_iter()
+            .flatten();
         let Some(session) = sessions.find(|session| session.remote == remote) else {
             // The session has gone while the packet waited for its job.
             assert!(!self.is_exact, "a datagram of no session");
             return;
         };
-        assert!(session.reserved.remove(&counter), "counter {counter} used twice");
+        assert!(
+            session.reserved.remove(&counter),
+            "counter {counter} used twice"
+        );
     }
 
     pub(crate) fn keepalive_sent(&mut self, now: u64, len: usize) -> (u32, u64) {
         assert!(self.can_send(now), "a keepalive without a live session");
-        assert!(!self.is_exact || self.owes_keepalive, "a keepalive that nothing asked for");
+        assert!(
+            !self.is_exact || self.owes_keepalive,
+            "a keepalive that nothing asked for"
+        );
         self.owes_keepalive = false;
         self.reserve(len)
     }
@@ -255,13 +276,26 @@ impl Model {
     /// An initiation was sent, whose writing was begun at `begun`.
     pub(crate) fn initiation_sent(&mut self, begun: u64, now: u64, index: u32, len: usize) {
         // What was sent while a job wrote this one could not hold it back any more.
-        if let Some(sent) = self.handshake_sent_at.filter(|sent| self.is_exact || *sent < begun) {
-            assert!(begun >= sent + REKEY_TIMEOUT, "an initiation {} ns after another", begun - sent);
+        if let Some(sent) = self
+            .handshake_sent_at
+            .filter(|sent| self.is_exact || *sent < begun)
+        {
+            assert!(
+                begun >= sent + REKEY_TIMEOUT,
+                "an initiation {} ns after another",
+                begun - sent
+            );
         }
-        assert!(!self.is_exact || self.may_initiate(now), "an initiation that nothing asked for");
+        assert!(
+            !self.is_exact || self.may_initiate(now),
+            "an initiation that nothing asked for"
+        );
         self.attempts += 1;
         self.series += 1;
-        assert!(self.persistent != 0 || self.attempts <= ATTEMPTS, "initiations without end");
+        assert!(
+            self.persistent != 0 || self.attempts <= ATTEMPTS,
+            "initiations without end"
+        );
         self.initiations += 1;
         self.handshake_sent_at = Some(now);
         self.outstanding = Some(index);
@@ -273,7 +307,9 @@ impl Model {
     fn may_initiate(&self, now: u64) -> bool {
         let is_old = |session: &Session| session.is_initiator && now >= session.born + REKEY_AFTER;
         let unanswered = self.outstanding.is_some()
-            && self.handshake_sent_at.is_some_and(|sent| now >= sent + REKEY_TIMEOUT);
+            && self
+                .handshake_sent_at
+                .is_some_and(|sent| now >= sent + REKEY_TIMEOUT);
         let is_silent = self.silence.is_some_and(|silence| now >= silence.from);
         self.is_asked
             || unanswered
@@ -283,7 +319,11 @@ impl Model {
     }
 
     pub(crate) fn response_sent(&mut self, now: u64, local: u32, remote: u32, len: usize) {
-        assert_eq!(self.owed_response.take(), Some(remote), "a response to nothing");
+        assert_eq!(
+            self.owed_response.take(),
+            Some(remote),
+            "a response to nothing"
+        );
         self.previous = None;
         self.next = Some(Session::new(local, remote, false, now));
         self.handshake_sent_at = Some(now);
@@ -315,13 +355,26 @@ impl Model {
         self.traversed(now);
     }
 
-    pub(crate) fn initiation_accepted(&mut self, now: u64, from: SocketAddr, remote: u32, len: usize) {
+    pub(crate) fn initiation_accepted(
+        &mut self,
+        now: u64,
+        from: SocketAddr,
+        remote: u32,
+        len: usize,
+    ) {
         self.owed_response = Some(remote);
         self.accepted_initiation_at = Some(now);
         self.any_received(now, from, len);
     }
 
-    pub(crate) fn response_accepted(&mut self, now: u64, from: SocketAddr, local: u32, remote: u32, len: usize) {
+    pub(crate) fn response_accepted(
+        &mut self,
+        now: u64,
+        from: SocketAddr,
+        local: u32,
+        remote: u32,
+        len: usize,
+    ) {
         assert_eq!(self.outstanding.take(), Some(local));
         self.previous = self.next.take().or(self.current.take());
         self.current = Some(Session::new(local, remote, true, now));
@@ -375,7 +428,11 @@ impl Model {
     }
 
     pub(crate) fn event_given_up(&mut self, now: u64) {
-        assert!(!self.is_exact || self.series >= 20, "gave up after {} attempts", self.series);
+        assert!(
+            !self.is_exact || self.series >= 20,
+            "gave up after {} attempts",
+            self.series
+        );
         self.series = 0;
         self.keepalive_at = None;
         self.retry = None;
@@ -384,7 +441,10 @@ impl Model {
     }
 
     pub(crate) fn event_expired(&self, now: u64) {
-        assert!(self.current.is_some() && !self.can_send(now), "expired too early");
+        assert!(
+            self.current.is_some() && !self.can_send(now),
+            "expired too early"
+        );
     }
 }
 
@@ -465,7 +525,10 @@ impl Model {
         if !self.is_exact {
             return;
         }
-        assert!(!self.owes_keepalive || !self.can_send(now), "a keepalive is missing");
+        assert!(
+            !self.owes_keepalive || !self.can_send(now),
+            "a keepalive is missing"
+        );
         self.owes_keepalive = false;
         assert_eq!(self.owed_response, None, "a response is missing");
         let sent = self.handshake_sent_at;
@@ -475,7 +538,10 @@ impl Model {
             self.retry = None;
         }
         if let Some(due) = self.silence.filter(|due| due.by <= now) {
-            assert!(just_sent(due) || self.endpoint.is_none(), "a dead peer was not noticed");
+            assert!(
+                just_sent(due) || self.endpoint.is_none(),
+                "a dead peer was not noticed"
+            );
             self.silence = None;
             self.is_silence_in_doubt = true;
         }

@@ -72,24 +72,48 @@ impl Link {
     }
 
     /// What becomes of a datagram sent at `now`: when it arrives, and as what.
-    pub(crate) fn carry(&mut self, rng: &mut Rng, now: u64, datagram: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn carry(
+        &mut self,
+        rng: &mut Rng,
+        now: u64,
+        datagram: &[u8],
+    ) -> Vec<(u64, Vec<u8>)> {
         if self.loses(rng) || datagram.len() > self.mtu {
             return Vec::new();
         }
-        let copies = if rng.ppm(self.repeat) { rng.range(2, 3) } else { 1 };
+        let copies = if rng.ppm(self.repeat) {
+            rng.range(2, 3)
+        } else {
+            1
+        };
         (0..copies)
             .map(|_| {
-                let held = if rng.ppm(self.hold) { rng.below(3 * SEC) } else { 0 };
+                let held = if rng.ppm(self.hold) {
+                    rng.below(3 * SEC)
+                } else {
+                    0
+                };
                 let at = now + self.latency + rng.below(self.jitter + 1) + held;
                 let is_damaged = rng.ppm(self.damage);
-                (at, if is_damaged { damage(rng, datagram) } else { datagram.to_vec() })
+                (
+                    at,
+                    if is_damaged {
+                        damage(rng, datagram)
+                    } else {
+                        datagram.to_vec()
+                    },
+                )
             })
             .collect()
     }
 
     fn loses(&mut self, rng: &mut Rng) -> bool {
         let burst = self.bursts.as_mut().is_some_and(|bursts| {
-            let flip = if bursts.is_bad { bursts.to_good } else { bursts.to_bad };
+            let flip = if bursts.is_bad {
+                bursts.to_good
+            } else {
+                bursts.to_bad
+            };
             bursts.is_bad ^= rng.ppm(flip);
             bursts.is_bad && rng.ppm(bursts.loss)
         });

@@ -42,7 +42,11 @@ impl Mode {
             is_batch: !has_jobs && rng.one_in(3),
             has_jobs,
             loses_jobs: if rng.one_in(2) { 50_000 } else { 0 },
-            lateness: if rng.one_in(5) { rng.below(20 * SEC) } else { 0 },
+            lateness: if rng.one_in(5) {
+                rng.below(20 * SEC)
+            } else {
+                0
+            },
             has_bad_clock: rng.one_in(5),
             echoes: rng.one_in(2),
         }
@@ -88,11 +92,15 @@ impl Clock {
         }
     }
 
-    fn wall(&mut self, t: u64) -> Duration {
+    fn wall(&self, t: u64) -> Duration {
         let honest = (WALL_AT_START + t).saturating_add_signed(self.wall_skew);
-        let shown = self.wall_frozen.unwrap_or(honest).max(self.wall_floor);
+        Duration::from_nanos(self.wall_frozen.unwrap_or(honest).max(self.wall_floor))
+    }
+
+    /// A message was written with this time in it.
+    fn was_shown(&mut self, wall: Duration) {
+        let shown = u64::try_from(wall.as_nanos()).unwrap();
         self.wall_shown = self.wall_shown.max(shown);
-        Duration::from_nanos(shown)
     }
 
     /// After a restart nobody remembers which timestamps were sent, so the wall clock must be past
@@ -250,7 +258,10 @@ impl Node {
 
     /// When, in true time, the device wants to be woken.
     pub(crate) fn wanted_wake(&self) -> Option<u64> {
-        let due = self.device.poll_timeout()?.saturating_sub(self.clock.offset);
+        let due = self
+            .device
+            .poll_timeout()?
+            .saturating_sub(self.clock.offset);
         Some(match self.clock.frozen {
             Some((_, until)) => due.max(until),
             None => due,
@@ -260,13 +271,21 @@ impl Node {
     pub(crate) fn poll_transmit(&mut self, t: u64) -> Option<Transmit> {
         let wall = self.clock.wall(t);
         let now = self.now();
-        self.device.poll_transmit(now, &mut Env::new(&mut self.rng, wall))
+        let written = self
+            .device
+            .poll_transmit(now, &mut Env::new(&mut self.rng, wall))?;
+        self.clock.was_shown(wall);
+        Some(written)
     }
 
     pub(crate) fn poll_handshake(&mut self, t: u64) -> Option<HandshakeJob> {
         let wall = self.clock.wall(t);
         let now = self.now();
-        self.device.poll_handshake(now, &mut Env::new(&mut self.rng, wall))
+        let written = self
+            .device
+            .poll_handshake(now, &mut Env::new(&mut self.rng, wall))?;
+        self.clock.was_shown(wall);
+        Some(written)
     }
 
     /// Which of our peers a node is.

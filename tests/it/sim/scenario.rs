@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use quietwire::Load;
 
+use super::inner;
 use super::net::Link;
 use super::node::Mode;
-use super::inner;
 use super::world::{Happening, World};
 use super::{MS, SEC};
 
@@ -75,7 +75,10 @@ impl World {
         }
         if troubles.clocks {
             for _ in 0..world.rng.below(6) {
-                let (at, n) = (world.rng.below(duration), world.rng.index(world.nodes.len()));
+                let (at, n) = (
+                    world.rng.below(duration),
+                    world.rng.index(world.nodes.len()),
+                );
                 let fault = match world.rng.below(3) {
                     0 if world.nodes[n].mode.has_bad_clock => Fault::Freeze(n),
                     0 | 1 => Fault::WallJump(n),
@@ -86,12 +89,22 @@ impl World {
         }
         if troubles.attacks {
             for _ in 0..world.rng.below(120) {
-                let (at, n) = (world.rng.below(duration), world.rng.index(world.nodes.len()));
-                let fault = if world.rng.one_in(12) { Fault::Storm(n) } else { Fault::Attack(n) };
+                let (at, n) = (
+                    world.rng.below(duration),
+                    world.rng.index(world.nodes.len()),
+                );
+                let fault = if world.rng.one_in(12) {
+                    Fault::Storm(n)
+                } else {
+                    Fault::Attack(n)
+                };
                 world.schedule(at, Happening::Fault(fault));
             }
             if world.rng.one_in(8) {
-                let (at, n) = (world.rng.below(duration), world.rng.index(world.nodes.len()));
+                let (at, n) = (
+                    world.rng.below(duration),
+                    world.rng.index(world.nodes.len()),
+                );
                 world.schedule(at, Happening::Fault(Fault::Flood(n, 200)));
             }
         }
@@ -103,8 +116,20 @@ impl World {
     fn people(&mut self, troubles: Troubles) {
         let leaves = *self.rng.pick(&[1, 1, 1, 2, 2, 3, 4]);
         for n in 0..=leaves {
-            let mode = if troubles.odd_modes { Mode::random(&mut self.rng) } else { Mode { echoes: self.rng.one_in(2), is_batch: self.rng.one_in(3), ..Mode::default() } };
-            let is_tunnel = if n == 0 { leaves == 1 && self.rng.one_in(2) } else { self.rng.one_in(2) };
+            let mode = if troubles.odd_modes {
+                Mode::random(&mut self.rng)
+            } else {
+                Mode {
+                    echoes: self.rng.one_in(2),
+                    is_batch: self.rng.one_in(3),
+                    ..Mode::default()
+                }
+            };
+            let is_tunnel = if n == 0 {
+                leaves == 1 && self.rng.one_in(2)
+            } else {
+                self.rng.one_in(2)
+            };
             self.add_node(is_tunnel, mode);
         }
         for leaf in 1..=leaves {
@@ -118,7 +143,8 @@ impl World {
             self.introduce(stranger, 0, true, &Link::clean(20 * MS));
         }
         for leaf in 2..=leaves {
-            if !self.nodes[leaf].is_tunnel && !self.nodes[leaf - 1].is_tunnel && self.rng.one_in(2) {
+            if !self.nodes[leaf].is_tunnel && !self.nodes[leaf - 1].is_tunnel && self.rng.one_in(2)
+            {
                 let link = self.draw_link(troubles);
                 self.connect((leaf - 1, leaf), (true, true), &link);
             }
@@ -146,7 +172,15 @@ impl World {
                 };
                 let until = self.rng.range(duration / 4, duration);
                 let start = self.rng.below(20 * SEC);
-                self.add_flow(start, Flow { node, peer, pattern, until });
+                self.add_flow(
+                    start,
+                    Flow {
+                        node,
+                        peer,
+                        pattern,
+                        until,
+                    },
+                );
             }
         }
     }
@@ -158,7 +192,12 @@ impl World {
 
     /// Sends what a flow has to send now.
     pub(crate) fn flow(&mut self, number: usize) {
-        let Flow { node, peer, pattern, until } = self.flows[number];
+        let Flow {
+            node,
+            peer,
+            pattern,
+            until,
+        } = self.flows[number];
         if self.now >= until {
             return;
         }
@@ -179,7 +218,11 @@ impl World {
 
     fn draw_fault(&mut self, duration: u64) {
         let (at, n) = (self.rng.below(duration), self.rng.index(self.nodes.len()));
-        let peers: Vec<_> = self.nodes[n].others.iter().map(|other| other.node).collect();
+        let peers: Vec<_> = self.nodes[n]
+            .others
+            .iter()
+            .map(|other| other.node)
+            .collect();
         let other = *self.rng.pick(&peers);
         let fault = match self.rng.below(12) {
             0 | 1 => Fault::Cut(n, other, self.rng.range(1, 150) * SEC),
@@ -212,7 +255,9 @@ impl World {
             }
             Fault::Mend(a, b) => {
                 for ends in [(a, b), (b, a)] {
-                    self.links.entry(ends).and_modify(|link| link.is_cut = false);
+                    self.links
+                        .entry(ends)
+                        .and_modify(|link| link.is_cut = false);
                 }
             }
             // Somebody must stay where the others look for it: the hub, and who has two peers.

@@ -16,10 +16,18 @@ use super::{MS, SEC};
 /// Something that will happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    Arrive { from: SocketAddr, to: SocketAddr, datagram: Vec<u8> },
+    Arrive {
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: Vec<u8>,
+    },
     Wake(usize),
-    /// A node looks at its timeouts although it has no reason to.
-    Poll(usize),
+    /// A node looks at its timeouts although it has no reason to, again and again until a time.
+    Poll {
+        node: usize,
+        every: u64,
+        until: u64,
+    },
     /// A node takes what it has collected.
     Collect(usize),
     Finish(usize, u64),
@@ -103,7 +111,12 @@ impl World {
 
     /// Makes two machines each other's peers, over one path for each direction. Whoever knows the
     /// other's address can begin.
-    pub(crate) fn connect(&mut self, (a, b): (usize, usize), (a_knows, b_knows): (bool, bool), link: &Link) {
+    pub(crate) fn connect(
+        &mut self,
+        (a, b): (usize, usize),
+        (a_knows, b_knows): (bool, bool),
+        link: &Link,
+    ) {
         self.introduce(a, b, a_knows, link);
         self.introduce(b, a, b_knows, link);
     }
@@ -139,14 +152,18 @@ impl World {
         let address = if self.rng.one_in(2) {
             SocketAddr::from(([192, 0, 2, u8::try_from(n).unwrap()], 1024 + number))
         } else {
-            SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::try_from(n).unwrap()], 1024 + number))
+            SocketAddr::from((
+                [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::try_from(n).unwrap()],
+                1024 + number,
+            ))
         };
         self.owners.insert(address, n);
         address
     }
 
     pub(crate) fn schedule(&mut self, at: u64, happening: Happening) {
-        self.queue.insert((at.max(self.now), self.queued), happening);
+        self.queue
+            .insert((at.max(self.now), self.queued), happening);
         self.queued += 1;
     }
 
@@ -182,7 +199,12 @@ impl World {
                     self.wake(n);
                 }
             }
-            Happening::Poll(n) => self.wake(n),
+            Happening::Poll { node, every, until } => {
+                self.poll(node);
+                if self.now + every <= until {
+                    self.schedule(self.now + every, Happening::Poll { node, every, until });
+                }
+            }
             Happening::Collect(n) => self.collect(n),
             Happening::Finish(n, job) => self.finish(n, job),
             Happening::Flow(flow) => self.flow(flow),
@@ -200,8 +222,10 @@ impl World {
         if node.wake_at.is_some_and(|at| at <= due) {
             return;
         }
-        let lateness = if self.is_healed { 0 } else { node.mode.lateness };
-        let at = due.max(self.now) + self.rng.below(lateness + 1);
+        let mut at = due.max(self.now);
+        if node.mode.lateness > 0 && !self.is_healed {
+            at += self.rng.below(node.mode.lateness);
+        }
         node.wake_at = Some(at);
         self.schedule(at, Happening::Wake(n));
     }
@@ -220,7 +244,11 @@ impl World {
             });
         }
         self.attacker.see(from, to, datagram);
-        let Some(link) = self.owners.get(&to).and_then(|other| self.links.get_mut(&(n, *other))) else {
+        let Some(link) = self
+            .owners
+            .get(&to)
+            .and_then(|other| self.links.get_mut(&(n, *other)))
+        else {
             return;
         };
         for (at, datagram) in link.carry(&mut self.rng, self.now, datagram) {
@@ -247,14 +275,22 @@ impl World {
         self.transcript = hash;
         if self.is_traced {
             let seconds = self.now as f64 / SEC as f64;
-            eprintln!("{seconds:13.6} node {n} {what} {:02x?} ({} bytes)", bytes.get(..16).unwrap_or(bytes), bytes.len());
+            eprintln!(
+                "{seconds:13.6} node {n} {what} {:02x?} ({} bytes)",
+                bytes.get(..16).unwrap_or(bytes),
+                bytes.len()
+            );
         }
     }
 
     /// No two live sessions or handshakes of a node have the same index.
     pub(crate) fn check_indices(&mut self, n: usize) {
         let mut seen = BTreeSet::new();
-        for index in self.nodes[n].models.iter().flat_map(|model| model.indices().collect::<Vec<_>>()) {
+        for index in self.nodes[n]
+            .models
+            .iter()
+            .flat_map(|model| model.indices().collect::<Vec<_>>())
+        {
             assert!(seen.insert(index), "index {index:#x} has two owners");
         }
     }
