@@ -10,6 +10,7 @@ mod handshake;
 mod oracle;
 mod puppet;
 mod routing;
+mod sim;
 mod support;
 mod timers;
 mod timers_clock;
