@@ -27,6 +27,8 @@ mod log;
 mod interface;
 mod tunnel;
 
+#[cfg(feature = "alloc")]
+pub mod config;
 #[cfg(feature = "std")]
 mod os;
 
