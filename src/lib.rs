@@ -35,6 +35,8 @@ pub mod config;
 mod interface;
 mod tunnel;
 
+#[cfg(feature = "alloc")]
+pub mod config;
 #[cfg(feature = "std")]
 mod os;
 
