@@ -1,5 +1,6 @@
 //! The WireGuard protocol as a state machine without I/O.
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(
