@@ -320,9 +320,7 @@ impl<E: Endpoint> Tunnel<E> {
 
     /// Overrides the measure of load.
     pub fn set_load(&mut self, load: Load) {
-        if let Some(gate) = self.engine.gate_mut() {
-            gate.meter.setting = load;
-        }
+        self.engine.set_load(load);
     }
 
     /// The machine was suspended: a session that was alive is replaced at once.

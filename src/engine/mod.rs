@@ -9,7 +9,7 @@ mod handshakes;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::admission::Gate;
+use crate::admission::{Gate, Load};
 use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
@@ -83,6 +83,8 @@ pub(crate) struct Engine<P> {
     identity: Option<(Identity, Gate)>,
     pub(crate) peers: P,
     pub(crate) timings: Timings,
+    /// Kept here because the gate comes and goes with the private key.
+    load: Load,
     /// The latest time that a caller has told us.
     now: Instant,
     pub(crate) drops: Drops,
@@ -99,6 +101,7 @@ impl<P> Engine<P> {
             identity: None,
             peers,
             timings,
+            load: Load::default(),
             now,
             drops: Drops::default(),
         };
@@ -121,23 +124,23 @@ impl<P> Engine<P> {
     }
 
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
-        let setting = self.gate().map(|gate| gate.meter.setting);
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
             let gate = Gate::new(&identity.public);
             (identity, gate)
         });
-        if let (Some(setting), Some(gate)) = (setting, self.gate_mut()) {
-            gate.meter.setting = setting;
+        self.set_load(self.load);
+    }
+
+    pub(crate) fn set_load(&mut self, load: Load) {
+        self.load = load;
+        if let Some((_, gate)) = &mut self.identity {
+            gate.meter.setting = load;
         }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
         self.identity.as_ref().map(|(_, gate)| gate)
-    }
-
-    pub(crate) fn gate_mut(&mut self) -> Option<&mut Gate> {
-        self.identity.as_mut().map(|(_, gate)| gate)
     }
 }
 

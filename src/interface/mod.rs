@@ -414,9 +414,7 @@ impl<E: Endpoint> Interface<E> {
 
     /// Overrides the measure of load.
     pub fn set_load(&mut self, load: Load) {
-        if let Some(gate) = self.engine.gate_mut() {
-            gate.meter.setting = load;
-        }
+        self.engine.set_load(load);
     }
 
     /// Whether handshake messages must carry a cookie at `now`.
