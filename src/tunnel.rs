@@ -122,7 +122,7 @@ impl<E: Endpoint> Tunnel<E> {
 
     /// Seals the packet at `payload` in `buffer` where it lies.
     ///
-    /// It needs 16 bytes of room in front and up to 31 behind. Cost: one pass of the cipher, no
+    /// It needs 16 bytes of room in front and up to 31 behind (white paper, section 5.4.6). Cost: one pass of the cipher, no
     /// allocation.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.finish_handshake(now, job)
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now` (white paper, section 6).
     pub fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
     }
@@ -266,33 +266,40 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.peer.pop_event()
     }
 
-    /// Asks for a handshake, unless a handshake message was sent within the last 5 s.
+    /// Asks for a handshake (white paper, section 5.4.2), unless a handshake message was sent within
+    /// the last 5 s.
     pub fn initiate(&mut self, now: Instant) {
         let now = self.engine.advance(now);
         let Engine { peers, timings, .. } = &mut self.engine;
         peers.peer.request_initiation(now, timings);
     }
 
-    /// Replaces our private key: sessions stop sending, handshakes start afresh.
+    /// Replaces our private key: sessions stop sending, handshakes start afresh. Setting the same
+    /// key again changes nothing.
     ///
     /// # Errors
     ///
     /// [`ConfigError::OwnPublicKey`] when it is the peer's.
     pub fn set_private_key(&mut self, private_key: &PrivateKey) -> Result<(), ConfigError> {
-        if private_key.public_key().as_bytes() == self.engine.peers.peer.public_key() {
+        let public_key = private_key.public_key();
+        if public_key == self.peer_public_key() {
             return Err(ConfigError::OwnPublicKey);
+        }
+        if public_key == self.public_key() {
+            return Ok(());
         }
         self.engine.set_identity(Some(private_key.expose()));
         self.engine.peers.peer.identity_changed();
         Ok(())
     }
 
-    /// Sets the preshared key of the next handshake. The running session lives on.
+    /// Sets the preshared key of the next handshake (white paper, section 5.2). The running session
+    /// lives on.
     pub fn set_preshared_key(&mut self, psk: &PresharedKey) {
         self.engine.peers.peer.set_psk(Secret::new(*psk.expose()));
     }
 
-    /// Sets where the peer is reached, until it roams.
+    /// Sets where the peer is reached, until it roams (white paper, section 2.1).
     pub fn set_endpoint(&mut self, endpoint: E) {
         self.engine.peers.peer.set_endpoint(endpoint);
     }
@@ -318,9 +325,9 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.set_allowed_ips(allowed_ips)
     }
 
-    /// Overrides the measure of load.
+    /// Overrides the measure of load that decides about cookies (white paper, section 5.3).
     pub fn set_load(&mut self, load: Load) {
-        self.engine.set_load(load);
+        self.engine.meter.setting = load;
     }
 
     /// The machine was suspended: a session that was alive is replaced at once.
@@ -336,7 +343,8 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.peer.erase(now);
     }
 
-    /// Accepts any timestamp in the peer's next initiation, for a peer whose clock was once wrong.
+    /// Accepts any timestamp in the peer's next initiation (white paper, section 5.1), for a peer
+    /// whose clock was once wrong. Until the next initiation an old one could be replayed.
     pub fn forget_timestamp(&mut self) {
         self.engine.peers.peer.forget_timestamp();
     }
@@ -357,6 +365,24 @@ impl<E: Endpoint> Tunnel<E> {
     #[must_use]
     pub fn endpoint(&self) -> Option<E> {
         self.engine.peers.peer.endpoint()
+    }
+
+    /// Whether a preshared key is set.
+    #[must_use]
+    pub fn has_preshared_key(&self) -> bool {
+        self.engine.peers.peer.has_psk()
+    }
+
+    /// The persistent keepalive in seconds; 0 is off.
+    #[must_use]
+    pub fn persistent_keepalive(&self) -> u16 {
+        self.engine.peers.peer.persistent_keepalive()
+    }
+
+    /// The inner MTU in bytes; 0 does not bound the padding.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.engine.peers.peer.mtu()
     }
 
     /// Whether a packet could be sealed at `now`.
@@ -492,7 +518,9 @@ impl<E: Endpoint> Peers<E> for Single<E> {
     }
 
     fn take_token(&mut self, now: Instant, _source: SocketAddr) -> bool {
-        self.bucket.get_or_insert(Bucket::new(now)).take(now)
+        self.bucket
+            .get_or_insert_with(|| Bucket::new(now))
+            .take(now)
     }
 
     fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {

@@ -21,6 +21,7 @@ impl Private {
     }
 
     /// Returns the bytes that [`from_bytes`](Self::from_bytes) took, unclamped.
+    #[cfg(test)]
     pub(crate) fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
     }

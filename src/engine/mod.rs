@@ -9,7 +9,8 @@ mod handshakes;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::admission::{Gate, Load};
+use crate::admission::LoadMeter;
+use crate::cookie::Checker;
 use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
@@ -80,11 +81,10 @@ pub(crate) struct OwedCookie<E> {
 /// Our side of the tunnels.
 #[derive(Debug)]
 pub(crate) struct Engine<P> {
-    identity: Option<(Identity, Gate)>,
+    identity: Option<(Identity, Checker)>,
+    pub(crate) meter: LoadMeter,
     pub(crate) peers: P,
     pub(crate) timings: Timings,
-    /// Kept here because the gate comes and goes with the private key.
-    load: Load,
     /// The latest time that a caller has told us.
     now: Instant,
     pub(crate) drops: Drops,
@@ -99,9 +99,9 @@ impl<P> Engine<P> {
     ) -> Self {
         let mut engine = Self {
             identity: None,
+            meter: LoadMeter::default(),
             peers,
             timings,
-            load: Load::default(),
             now,
             drops: Drops::default(),
         };
@@ -126,21 +126,9 @@ impl<P> Engine<P> {
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
-            let gate = Gate::new(&identity.public);
-            (identity, gate)
+            let checker = Checker::new(&identity.public);
+            (identity, checker)
         });
-        self.set_load(self.load);
-    }
-
-    pub(crate) fn set_load(&mut self, load: Load) {
-        self.load = load;
-        if let Some((_, gate)) = &mut self.identity {
-            gate.meter.setting = load;
-        }
-    }
-
-    pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.identity.as_ref().map(|(_, gate)| gate)
     }
 }
 

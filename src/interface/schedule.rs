@@ -169,6 +169,7 @@ impl ReadyList {
     }
 
     /// Whether no slot waits.
+    #[cfg(test)]
     pub(crate) const fn is_empty(&self) -> bool {
         self.first == NONE
     }
