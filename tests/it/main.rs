@@ -3,7 +3,6 @@
 mod changes;
 mod corpus;
 mod handshake;
-mod load;
 mod oracle;
 mod puppet;
 mod support;
