@@ -2,6 +2,7 @@
 
 mod cookies;
 mod handshake;
+mod hostile;
 mod oracle;
 mod puppet;
 mod routing;
