@@ -18,7 +18,6 @@ use crate::crypto::aead::{AeadKey, OpenLane, SealLane, TAG_LEN, open_batch, seal
 use crate::error::{Rejected, SealError};
 use crate::event::PeerId;
 use crate::ip;
-use crate::time::Instant;
 use crate::wire::{DATA_OVERHEAD, DataHeader};
 
 /// How many packets the cipher is given at once: enough to fill every lane, little enough to stay
@@ -189,7 +188,8 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
     where
         Self: 'j,
     {
-        let mut lanes = jobs.into_iter().filter_map(Self::lane);
+        // Fused, because the lanes gathered must stand side by side.
+        let mut lanes = jobs.into_iter().fuse().filter_map(Self::lane);
         while let Some((mut lanes, n)) = gather(&mut lanes, blank_seal) {
             seal_batch(lanes.get_mut(..n).unwrap_or_default());
         }
@@ -221,11 +221,12 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
 
     /// Writes the header and the padding, and hands the rest to the cipher, which cannot fail.
     fn lane(&mut self) -> Option<SealLane<'_>> {
-        if core::mem::replace(&mut self.sealed, true) {
+        if self.sealed {
             return None;
         }
         let datagram = self.outgoing.buffer.as_mut().get_mut(self.layout.range())?;
         let (header, body) = datagram.split_first_chunk_mut::<{ DataHeader::LEN }>()?;
+        self.sealed = true;
         *header = self.header.emit();
         let source = match self.outgoing.payload {
             Payload::Apart(packet) => Some(packet),
@@ -309,8 +310,8 @@ impl<B> Outgoing<'_, B> {
 pub struct OpenJob<B, E = SocketAddr> {
     key: AeadKey,
     pub(crate) header: DataHeader,
-    /// Tells this session from a later one with the same index.
-    pub(crate) session_born: Instant,
+    /// Tells this session from any other, also from one with the same index.
+    pub(crate) session: u64,
     pub(crate) peer: PeerId,
     pub(crate) source: E,
     datagram: B,
@@ -329,12 +330,12 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         let OpenTicket {
             key,
             header,
-            session_born,
+            session,
         } = ticket;
         Self {
             key,
             header,
-            session_born,
+            session,
             peer,
             source,
             datagram,
@@ -363,7 +364,7 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
     where
         Self: 'j,
     {
-        let mut jobs = jobs.into_iter();
+        let mut jobs = jobs.into_iter().fuse();
         loop {
             let mut states = [const { None }; CHUNK];
             let mut free = states.iter_mut();
@@ -461,7 +462,7 @@ impl<B, E: fmt::Debug> fmt::Debug for OpenJob<B, E> {
 pub(crate) struct OpenTicket {
     pub(crate) key: AeadKey,
     pub(crate) header: DataHeader,
-    pub(crate) session_born: Instant,
+    pub(crate) session: u64,
 }
 
 /// A datagram that was authentic and new, and what it carried.
