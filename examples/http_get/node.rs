@@ -259,7 +259,7 @@ pub(crate) struct Stopped;
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped")
+        f.write_str("interrupted")
     }
 }
 
