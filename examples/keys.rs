@@ -6,8 +6,8 @@
 //! $ cargo run --example keys pubkey < private.key
 //! ```
 
+use core::error::Error;
 use std::env;
-use std::error::Error;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 

@@ -15,24 +15,17 @@ use crate::wire::Macs;
 
 /// Decides whether a handshake message is processed.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) checker: Checker,
-    pub(crate) meter: LoadMeter,
+pub(crate) struct Gate<'a> {
+    pub(crate) checker: &'a Checker,
+    pub(crate) meter: &'a mut LoadMeter,
 }
 
-impl Gate {
-    pub(crate) fn new(own_public: &[u8; 32]) -> Self {
-        Self {
-            checker: Checker::new(own_public),
-            meter: LoadMeter::default(),
-        }
-    }
-
+impl Gate<'_> {
     /// Checks a handshake message. `take_token` asks the bucket of a proven source.
     ///
     /// [`Rejected::CookieRequired`] means that a cookie reply is to be sent.
     pub(crate) fn admit(
-        &mut self,
+        self,
         now: Instant,
         source: SocketAddr,
         datagram: &[u8],
@@ -149,6 +142,7 @@ impl Bucket {
     }
 
     /// Whether the bucket has not been asked for a second, so that it is full again.
+    #[cfg(feature = "alloc")]
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         self.updated.is_older_than(Duration::from_secs(1), now)
     }

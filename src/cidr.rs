@@ -30,6 +30,7 @@ pub struct Cidr {
 
 impl Cidr {
     /// The first in the order: all of IPv4.
+    #[cfg(feature = "alloc")]
     pub(crate) const FIRST: Self = Self {
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         prefix_len: 0,

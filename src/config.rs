@@ -89,8 +89,9 @@ impl Config {
     /// Reads a configuration.
     ///
     /// Takes time linear in the length of `text`, apart from a logarithmic search for each peer.
-    /// The memory for the result is proportional to the length: about three times as much for a
-    /// list of peers, 64 times at the very worst (a text of nothing but names of one character).
+    /// Takes memory proportional to the length, too: about three times as much for a list of
+    /// peers, 48 times for the worst text (nothing but keys and values of one character). Whoever
+    /// reads texts of strangers may want to set a lower limit than [`MAX_LEN`].
     ///
     /// # Errors
     ///
@@ -114,8 +115,10 @@ impl Config {
         write::to_text(self)
     }
 
-    /// The keys that are neither of `wg` nor of `wg-quick`, for a caller that refuses them as
-    /// `wg` does.
+    /// The keys that are neither of `wg` nor of `wg-quick`.
+    ///
+    /// `wg` refuses them, and so should a caller that has no use for them: a misspelt
+    /// `PresharedKey` is an unknown key, and the peer is left without one.
     pub fn unknown_keys(&self) -> impl Iterator<Item = UnknownKey<'_>> {
         let of_interface = self.interface.extra.iter();
         let of_peers = self.peers.iter().flat_map(|peer| {

@@ -141,16 +141,15 @@ impl Jar {
         let Some(macs) = Macs::of(message.as_bytes()) else {
             return;
         };
-        let mac1 = mac(&mac1_key(receiver), &[macs.before_mac1]);
-        message.set_macs(mac1, [0; MAC_LEN]);
-        self.last_mac1 = Some(mac1);
+        let first = mac(&mac1_key(receiver), &[macs.before_mac1]);
+        message.set_macs(first, [0; MAC_LEN]);
+        self.last_mac1 = Some(first);
         self.cookie
             .take_if(|(received, _)| received.is_older_than(COOKIE_MAX_AGE, now));
-        let (Some((_, cookie)), Some(macs)) = (&self.cookie, Macs::of(message.as_bytes())) else {
-            return;
-        };
-        let mac2 = mac(cookie.expose(), &[macs.before_mac2]);
-        message.set_macs(mac1, mac2);
+        if let (Some((_, cookie)), Some(macs)) = (&self.cookie, Macs::of(message.as_bytes())) {
+            let second = mac(cookie.expose(), &[macs.before_mac2]);
+            message.set_macs(first, second);
+        }
     }
 
     /// Takes a cookie from the holder of `sender`; `false` when it answers nothing of ours.
@@ -167,3 +166,6 @@ impl Jar {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,8 @@ impl Events {
         Some(first)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(any(test, feature = "alloc"))]
+    pub(crate) fn is_empty(self) -> bool {
         self.waiting.iter().all(Option::is_none)
     }
 
@@ -158,7 +159,9 @@ impl PeerId {
     /// The handle as one number, for example to keep it in an event loop's user data.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 32 | self.slot as u64
+        let [s0, s1, s2, s3] = self.slot.to_le_bytes();
+        let [g0, g1, g2, g3] = self.generation.to_le_bytes();
+        u64::from_le_bytes([s0, s1, s2, s3, g0, g1, g2, g3])
     }
 }
 
@@ -195,7 +198,9 @@ mod tests {
         ];
         let mut events = Events::default();
         for _ in 0..1000 {
-            kinds.into_iter().for_each(|event| events.push(event));
+            for event in kinds {
+                events.push(event);
+            }
         }
         for event in kinds {
             assert_eq!(events.pop(), Some(event));

@@ -473,6 +473,13 @@ pub struct Opened<B> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "alloc"),
+    expect(
+        dead_code,
+        reason = "batches of all kinds of datagrams are for many peers"
+    )
+)]
 enum Opening {
     /// An inner packet of this many bytes behind the header; a keepalive has none.
     Data(usize),
@@ -492,6 +499,7 @@ pub enum Control {
 }
 
 impl<B> Opened<B> {
+    #[cfg(feature = "alloc")]
     pub(crate) const fn control(peer: PeerId, datagram: B, control: Control) -> Self {
         Self {
             peer,

@@ -1,8 +1,14 @@
-//! The WireGuard protocol as a state machine without I/O.
+#![cfg_attr(feature = "alloc", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "alloc"),
+    doc = "The WireGuard protocol as a state machine without I/O."
+)]
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(
+        clippy::alloc_instead_of_core,
         clippy::as_conversions,
         clippy::expect_used,
         clippy::indexing_slicing,
@@ -23,6 +29,8 @@ extern crate std;
 mod log;
 
 // In the order of the layers: a module imports only from modules that stand below it.
+#[cfg(feature = "alloc")]
+pub mod config;
 #[cfg(feature = "alloc")]
 mod interface;
 mod tunnel;

@@ -254,3 +254,6 @@ pub(crate) fn responder_keys(state: &Symmetric) -> TransportKeys {
     let (receive, send) = state.split();
     TransportKeys { send, receive }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! when one follows another. It reserves counters and checks replays; it does no cryptography,
 //! which is the business of the jobs in `job`.
 
+use core::mem;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
@@ -149,6 +150,9 @@ impl DerefMut for Inline {
 }
 
 /// The three slots of a peer.
+///
+/// Sessions change their slot by swapping, and end by being dropped where they lie: moving one out
+/// of a slot would leave its keys behind there.
 #[derive(Debug)]
 pub(crate) struct Keyring<S> {
     previous: Option<S>,
@@ -173,7 +177,12 @@ impl<S: Store> Keyring<S> {
     /// A session that waits for confirmation is demoted to `previous` instead of lost, so that two
     /// crossing handshakes converge.
     pub(crate) fn add_initiated(&mut self, session: Session) {
-        self.previous = self.next.take().or_else(|| self.current.take());
+        self.previous = None;
+        if self.next.is_some() {
+            mem::swap(&mut self.previous, &mut self.next);
+        } else {
+            mem::swap(&mut self.previous, &mut self.current);
+        }
         self.current = Some(S::from(session));
     }
 
@@ -185,11 +194,13 @@ impl<S: Store> Keyring<S> {
 
     /// A datagram was authentic under the session with this index: whether that confirmed it.
     pub(crate) fn confirm(&mut self, local_index: u32) -> bool {
-        let Some(session) = self.next.take_if(|next| next.local_index == local_index) else {
+        let is_next = |next: &S| next.local_index == local_index;
+        if !self.next.as_ref().is_some_and(is_next) {
             return false;
-        };
-        self.previous = self.current.take();
-        self.current = Some(session);
+        }
+        self.previous = None;
+        mem::swap(&mut self.previous, &mut self.current);
+        mem::swap(&mut self.current, &mut self.next);
         true
     }
 

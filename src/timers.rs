@@ -116,13 +116,15 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
+    /// In the order in which those are handled that are due at once: a session expires before its
+    /// keys are erased, even if one late call sees both.
     pub(crate) const ALL: [Self; 6] = [
         Self::RetransmitHandshake,
         Self::SendKeepalive,
         Self::NewHandshake,
+        Self::SessionExpiry,
         Self::EraseKeys,
         Self::PersistentKeepalive,
-        Self::SessionExpiry,
     ];
 }
 
@@ -243,6 +245,14 @@ impl Timers {
         }
     }
 
+    /// The persistent keepalive timer has fired. It goes on even if nothing could be sent, because a
+    /// handshake message had gone out just before.
+    pub(crate) fn persistent_keepalive_fired(&mut self, now: Instant) {
+        if !self.is_armed(Timer::PersistentKeepalive) {
+            self.any_authenticated_traversal(now);
+        }
+    }
+
     /// The retransmission timer has fired: whether another attempt is allowed. It is counted.
     pub(crate) fn attempt_again(&mut self, timings: &Timings) -> bool {
         let again = u128::from(self.attempts) <= timings.max_attempts();
@@ -297,7 +307,7 @@ impl Timers {
         self.jitter = seed;
     }
 
-    /// A delay in `[0, timings.jitter)`. SplitMix64: it spreads load and hides nothing.
+    /// A delay in `[0, timings.jitter)`. A `SplitMix64`: it spreads load and hides nothing.
     fn draw_jitter(&mut self, timings: &Timings) -> Duration {
         self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.jitter;
@@ -308,7 +318,7 @@ impl Timers {
         Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
-    fn is_armed(&self, timer: Timer) -> bool {
+    pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.deadline(timer) != Instant::NEVER
     }
 

@@ -122,7 +122,7 @@ impl<E: Endpoint> Tunnel<E> {
 
     /// Seals the packet at `payload` in `buffer` where it lies.
     ///
-    /// It needs 16 bytes of room in front and up to 31 behind. Cost: one pass of the cipher, no
+    /// It needs 16 bytes of room in front and up to 31 behind (white paper, section 5.4.6). Cost: one pass of the cipher, no
     /// allocation.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.finish_handshake(now, job)
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now` (white paper, section 6).
     pub fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
     }
@@ -266,33 +266,40 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.peer.pop_event()
     }
 
-    /// Asks for a handshake, unless a handshake message was sent within the last 5 s.
+    /// Asks for a handshake (white paper, section 5.4.2), unless a handshake message was sent within
+    /// the last 5 s.
     pub fn initiate(&mut self, now: Instant) {
         let now = self.engine.advance(now);
         let Engine { peers, timings, .. } = &mut self.engine;
         peers.peer.request_initiation(now, timings);
     }
 
-    /// Replaces our private key: sessions stop sending, handshakes start afresh.
+    /// Replaces our private key: sessions stop sending, handshakes start afresh. Setting the same
+    /// key again changes nothing.
     ///
     /// # Errors
     ///
     /// [`ConfigError::OwnPublicKey`] when it is the peer's.
     pub fn set_private_key(&mut self, private_key: &PrivateKey) -> Result<(), ConfigError> {
-        if private_key.public_key().as_bytes() == self.engine.peers.peer.public_key() {
+        let public_key = private_key.public_key();
+        if public_key == self.peer_public_key() {
             return Err(ConfigError::OwnPublicKey);
+        }
+        if public_key == self.public_key() {
+            return Ok(());
         }
         self.engine.set_identity(Some(private_key.expose()));
         self.engine.peers.peer.identity_changed();
         Ok(())
     }
 
-    /// Sets the preshared key of the next handshake. The running session lives on.
+    /// Sets the preshared key of the next handshake (white paper, section 5.2). The running session
+    /// lives on.
     pub fn set_preshared_key(&mut self, psk: &PresharedKey) {
         self.engine.peers.peer.set_psk(Secret::new(*psk.expose()));
     }
 
-    /// Sets where the peer is reached, until it roams.
+    /// Sets where the peer is reached, until it roams (white paper, section 2.1).
     pub fn set_endpoint(&mut self, endpoint: E) {
         self.engine.peers.peer.set_endpoint(endpoint);
     }
@@ -318,11 +325,9 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.set_allowed_ips(allowed_ips)
     }
 
-    /// Overrides the measure of load.
+    /// Overrides the measure of load that decides about cookies (white paper, section 5.3).
     pub fn set_load(&mut self, load: Load) {
-        if let Some(gate) = self.engine.gate_mut() {
-            gate.meter.setting = load;
-        }
+        self.engine.meter.setting = load;
     }
 
     /// The machine was suspended: a session that was alive is replaced at once.
@@ -338,7 +343,8 @@ impl<E: Endpoint> Tunnel<E> {
         self.engine.peers.peer.erase(now);
     }
 
-    /// Accepts any timestamp in the peer's next initiation, for a peer whose clock was once wrong.
+    /// Accepts any timestamp in the peer's next initiation (white paper, section 5.1), for a peer
+    /// whose clock was once wrong. Until the next initiation an old one could be replayed.
     pub fn forget_timestamp(&mut self) {
         self.engine.peers.peer.forget_timestamp();
     }
@@ -359,6 +365,24 @@ impl<E: Endpoint> Tunnel<E> {
     #[must_use]
     pub fn endpoint(&self) -> Option<E> {
         self.engine.peers.peer.endpoint()
+    }
+
+    /// Whether a preshared key is set.
+    #[must_use]
+    pub fn has_preshared_key(&self) -> bool {
+        self.engine.peers.peer.has_psk()
+    }
+
+    /// The persistent keepalive in seconds; 0 is off.
+    #[must_use]
+    pub fn persistent_keepalive(&self) -> u16 {
+        self.engine.peers.peer.persistent_keepalive()
+    }
+
+    /// The inner MTU in bytes; 0 does not bound the padding.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.engine.peers.peer.mtu()
     }
 
     /// Whether a packet could be sealed at `now`.
@@ -391,7 +415,8 @@ struct Single<E> {
     /// `None` allows everything.
     allowed_ips: Option<[Option<Cidr>; MAX_ALLOWED_IPS]>,
     cookie: Option<OwedCookie<E>>,
-    bucket: Option<Bucket>,
+    /// The peer's address has a budget of handshakes for itself; all others share one.
+    buckets: [Option<Bucket>; 2],
 }
 
 impl<E: Endpoint> Single<E> {
@@ -412,7 +437,7 @@ impl<E: Endpoint> Single<E> {
             peer,
             allowed_ips: None,
             cookie: None,
-            bucket: None,
+            buckets: [None; 2],
         };
         if let Some(allowed_ips) = config.allowed_ips {
             single.set_allowed_ips(allowed_ips)?;
@@ -493,8 +518,15 @@ impl<E: Endpoint> Peers<E> for Single<E> {
             .then_some(Self::ID)
     }
 
-    fn take_token(&mut self, now: Instant, _source: SocketAddr) -> bool {
-        self.bucket.get_or_insert(Bucket::new(now)).take(now)
+    fn take_token(&mut self, now: Instant, source: SocketAddr) -> bool {
+        let ip = |address: SocketAddr| address.ip().to_canonical();
+        let is_peer = |endpoint: E| ip(endpoint.address()) == ip(source);
+        let [peer, others] = &mut self.buckets;
+        let bucket = match self.peer.endpoint() {
+            Some(endpoint) if is_peer(endpoint) => peer,
+            _ => others,
+        };
+        bucket.get_or_insert_with(|| Bucket::new(now)).take(now)
     }
 
     fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {

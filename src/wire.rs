@@ -366,7 +366,7 @@ impl fmt::Debug for Message {
         f.debug_struct("Message")
             .field("kind", &self.kind)
             .field("len", &self.len)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,11 +11,15 @@ use crate::{InvalidPrefix, KeyError};
 /// The most characters of a text that a message quotes.
 const QUOTED: usize = 64;
 
+/// As many digits of base64 or hexadecimal in a row may be a key that lost some.
+const KEY_LIKE: usize = 24;
+
 /// Where a text stops being a configuration, and why.
 ///
 /// `Display` prints all of it, as in
 /// `line 7, column 14: AllowedIPs: "10.0.0.0/33": the prefix length is more than 32`.
-/// Neither it nor `Debug` ever holds the value of a key, of a command or of an unknown key.
+/// Neither it nor `Debug` ever holds the value of a key, of a command or of an unknown key, nor
+/// anything that looks like a key in the wrong place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     line: usize,
@@ -41,8 +45,11 @@ impl ParseError {
         self
     }
 
-    /// Lets the message quote `text`, which must not be a secret.
+    /// Lets the message quote `text`, unless a key seems to have got into it.
     pub(super) fn quoting(mut self, text: &str) -> Self {
+        if looks_secret(text) {
+            return self;
+        }
         let mut rest = text.chars();
         let mut quoted: String = rest.by_ref().take(QUOTED).collect();
         quoted.extend(rest.next().map(|_| '…'));
@@ -144,4 +151,11 @@ pub enum Problem {
     Prefix(InvalidPrefix),
     /// The value is not an endpoint.
     Endpoint(InvalidEndpoint),
+}
+
+/// Whether a part of `text` could be most of a key, in base64 or in hexadecimal.
+fn looks_secret(text: &str) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let runs = text.as_bytes().split(|byte| !is_digit(byte));
+    runs.map(<[u8]>::len).any(|length| length >= KEY_LIKE)
 }

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::{Engine, OwedCookie, Peers};
+use crate::admission::Gate;
 use crate::error::Rejected;
 use crate::event::{Endpoint, Env, PeerId, Transmit};
 use crate::handshake::{HandshakeJob, Identity, Named, Pairing, Reading, Task};
@@ -14,6 +15,10 @@ use crate::wire::{CookieReply, Initiation, Kind, Macs, Response};
 /// Where a handshake message has come to.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a job is what it mostly holds, and boxing it would need an allocator"
+)]
 pub enum HandshakeStep<E = SocketAddr> {
     /// Multiplications wait: run the job, on any thread, and finish it. An initiation takes two
     /// rounds when its peer is met for the first time.
@@ -62,10 +67,12 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let Some((own, gate)) = &mut self.identity else {
+        let Some((own, checker)) = &self.identity else {
             return Err(Rejected::NoPrivateKey);
         };
         let take_token = |now, source| self.peers.take_token(now, source);
+        let meter = &mut self.meter;
+        let gate = Gate { checker, meter };
         match gate.admit(now, source.address(), datagram, take_token) {
             Ok(()) => {}
             Err(Rejected::CookieRequired) => {
@@ -324,19 +331,20 @@ impl<P> Engine<P> {
         if let Some(reply) = self.write_cookie_reply(now, env) {
             return Some(reply);
         }
-        while let Some(job) = self.poll_handshake(now, env) {
-            if let Ok(HandshakeStep::Transmit(transmit)) = self.finish_handshake(now, job) {
-                return Some(transmit);
-            }
-        }
         let timings = self.timings;
-        while let Some(id) = self.peers.pop_keepalive() {
+        loop {
+            while let Some(job) = self.poll_handshake(now, env) {
+                if let Ok(HandshakeStep::Transmit(transmit)) = self.finish_handshake(now, job) {
+                    return Some(transmit);
+                }
+            }
+            // A keepalive whose session has ended meanwhile becomes a handshake, so look again.
+            let id = self.peers.pop_keepalive()?;
             let written = self.change(id, |peer| peer.write_keepalive(now, &timings));
             if let Some(transmit) = written.flatten() {
                 return Some(transmit);
             }
         }
-        None
     }
 
     fn write_cookie_reply<E: Endpoint>(
@@ -347,9 +355,9 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let (_, gate) = self.identity.as_mut()?;
+        let (_, checker) = self.identity.as_mut()?;
         let OwedCookie { to, receiver, mac1 } = self.peers.pop_cookie()?;
-        let message = gate.checker.reply(now, env, to.address(), receiver, &mac1);
+        let message = checker.reply(now, env, to.address(), receiver, &mac1);
         Some(Transmit::new(to, message))
     }
 

@@ -9,7 +9,8 @@ mod handshakes;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::admission::Gate;
+use crate::admission::LoadMeter;
+use crate::cookie::Checker;
 use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
@@ -80,7 +81,8 @@ pub(crate) struct OwedCookie<E> {
 /// Our side of the tunnels.
 #[derive(Debug)]
 pub(crate) struct Engine<P> {
-    identity: Option<(Identity, Gate)>,
+    identity: Option<(Identity, Checker)>,
+    pub(crate) meter: LoadMeter,
     pub(crate) peers: P,
     pub(crate) timings: Timings,
     /// The latest time that a caller has told us.
@@ -97,6 +99,7 @@ impl<P> Engine<P> {
     ) -> Self {
         let mut engine = Self {
             identity: None,
+            meter: LoadMeter::default(),
             peers,
             timings,
             now,
@@ -121,23 +124,11 @@ impl<P> Engine<P> {
     }
 
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
-        let setting = self.gate().map(|gate| gate.meter.setting);
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
-            let gate = Gate::new(&identity.public);
-            (identity, gate)
+            let checker = Checker::new(&identity.public);
+            (identity, checker)
         });
-        if let (Some(setting), Some(gate)) = (setting, self.gate_mut()) {
-            gate.meter.setting = setting;
-        }
-    }
-
-    pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.identity.as_ref().map(|(_, gate)| gate)
-    }
-
-    pub(crate) fn gate_mut(&mut self) -> Option<&mut Gate> {
-        self.identity.as_mut().map(|(_, gate)| gate)
     }
 }
 

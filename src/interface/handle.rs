@@ -104,7 +104,8 @@ impl<'a, E: Endpoint> PeerMut<'a, E> {
         self.id
     }
 
-    /// Sets the preshared key of the next handshake. The running session lives on.
+    /// Sets the preshared key of the next handshake (white paper, section 5.2). The running session
+    /// lives on.
     pub fn set_preshared_key(&mut self, psk: &PresharedKey) {
         self.change(|peer| peer.set_psk(Secret::new(*psk.expose())));
     }
@@ -126,7 +127,8 @@ impl<'a, E: Endpoint> PeerMut<'a, E> {
         self.change(|peer| peer.set_mtu(mtu));
     }
 
-    /// Routes a prefix to the peer, taking it from another peer if that has it.
+    /// Routes a prefix to the peer, taking it from another peer if that has it (white paper,
+    /// section 2). Cost: O(prefix length + log n).
     pub fn add_allowed_ip(&mut self, cidr: Cidr) {
         self.engine.peers.allow(self.id, cidr);
     }
@@ -144,7 +146,8 @@ impl<'a, E: Endpoint> PeerMut<'a, E> {
         }
     }
 
-    /// Asks for a handshake, unless a handshake message was sent within the last 5 s.
+    /// Asks for a handshake (white paper, section 5.4.2), unless a handshake message was sent within
+    /// the last 5 s.
     pub fn initiate(&mut self, now: Instant) {
         let now = self.engine.advance(now);
         let timings = self.engine.timings;
@@ -157,7 +160,8 @@ impl<'a, E: Endpoint> PeerMut<'a, E> {
         self.change(|peer| peer.erase(now));
     }
 
-    /// Accepts any timestamp in the peer's next initiation, for a peer whose clock was once wrong.
+    /// Accepts any timestamp in the peer's next initiation (white paper, section 5.1), for a peer
+    /// whose clock was once wrong. Until the next initiation an old one could be replayed.
     pub fn forget_timestamp(&mut self) {
         self.change(StoredPeer::forget_timestamp);
     }

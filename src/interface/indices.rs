@@ -29,6 +29,7 @@ impl IndexTable {
     }
 
     /// The number of indices in use.
+    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

@@ -127,7 +127,8 @@ impl<E: Endpoint> Interface<E> {
         self.engine.peers.by_key(public_key.as_bytes())
     }
 
-    /// The peer that packets to this address go to, by the longest matching prefix.
+    /// The peer that packets to this address go to, by the longest matching prefix (white paper,
+    /// section 2).
     #[must_use]
     pub fn route(&self, destination: IpAddr) -> Option<PeerId> {
         self.engine.peers.by_address(destination)
@@ -150,7 +151,7 @@ impl<E: Endpoint> Interface<E> {
     /// Seals the packet at `payload` in `buffer` where it lies, for the peer that its destination
     /// belongs to.
     ///
-    /// It needs 16 bytes of room in front and up to 31 behind. Cost: one lookup, one pass of the
+    /// It needs 16 bytes of room in front and up to 31 behind (white paper, section 5.4.6). Cost: one lookup, one pass of the
     /// cipher, no allocation.
     ///
     /// # Errors
@@ -361,7 +362,7 @@ impl<E: Endpoint> Interface<E> {
         self.engine.finish_handshake(now, job)
     }
 
-    /// Does what is due at `now`. O(peers due · log n).
+    /// Does what is due at `now` (white paper, section 6). O(peers due · log n).
     pub fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
     }
@@ -390,6 +391,7 @@ impl<E: Endpoint> Interface<E> {
 /// The interface itself.
 impl<E: Endpoint> Interface<E> {
     /// Replaces our private key, or removes it: all peers derive anew, sessions stop sending.
+    /// Setting the same key again changes nothing.
     ///
     /// # Errors
     ///
@@ -398,6 +400,9 @@ impl<E: Endpoint> Interface<E> {
         let public_key = key.map(PrivateKey::public_key);
         if public_key.is_some_and(|public_key| self.find(&public_key).is_some()) {
             return Err(ConfigError::OwnPublicKey);
+        }
+        if public_key == self.public_key() {
+            return Ok(());
         }
         self.engine.set_identity(key.map(PrivateKey::expose));
         self.engine.peers.for_each(Peer::identity_changed);
@@ -412,20 +417,16 @@ impl<E: Endpoint> Interface<E> {
             .map(|bytes| PublicKey::from_bytes(*bytes))
     }
 
-    /// Overrides the measure of load.
+    /// Overrides the measure of load that decides about cookies (white paper, section 5.3).
     pub fn set_load(&mut self, load: Load) {
-        if let Some(gate) = self.engine.gate_mut() {
-            gate.meter.setting = load;
-        }
+        self.engine.meter.setting = load;
     }
 
     /// Whether handshake messages must carry a cookie at `now`.
     #[must_use]
     pub fn is_under_load(&self, now: Instant) -> bool {
         let now = self.engine.now().max(now);
-        self.engine
-            .gate()
-            .is_some_and(|gate| gate.meter.is_under_load(now))
+        self.engine.meter.is_under_load(now)
     }
 
     /// The machine was suspended: all keys are erased, and sessions that were alive are replaced.

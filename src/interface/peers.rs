@@ -110,6 +110,15 @@ impl<E: Endpoint> Many<E> {
             generation: 0,
             entry: None,
         });
+        // Now, so that neither packets nor timeouts allocate later.
+        self.schedule.cover(slot);
+        for list in [
+            &mut self.owe_handshake,
+            &mut self.owe_keepalive,
+            &mut self.have_events,
+        ] {
+            list.cover(slot);
+        }
         Ok(slot)
     }
 
@@ -239,13 +248,10 @@ impl<E: Endpoint> Many<E> {
         }
     }
 
-    /// Brings the ready lists and the deadline in step with a peer.
-    fn settle_state(&mut self, id: PeerId) {
-        let Some(peer) = self.get(id) else { return };
+    /// Brings the ready lists in step with a peer; its deadline.
+    fn settle_lists(&mut self, id: PeerId) -> Option<Instant> {
+        let peer = self.get(id)?;
         let (deadline, owed, has_events) = (peer.poll_timeout(), peer.owes(), peer.has_events());
-        if let Some(deadline) = deadline {
-            self.schedule.earlier(id.slot, deadline);
-        }
         match owed {
             Some(Owed::Response | Owed::Initiation) => self.owe_handshake.push(id.slot),
             Some(Owed::Keepalive) => self.owe_keepalive.push(id.slot),
@@ -254,6 +260,7 @@ impl<E: Endpoint> Many<E> {
         if has_events {
             self.have_events.push(id.slot);
         }
+        deadline
     }
 }
 
@@ -287,14 +294,17 @@ impl<E: Endpoint> Peers<E> for Many<E> {
 
     fn settle(&mut self, id: PeerId) {
         self.settle_indices(id);
-        self.settle_state(id);
+        let deadline = self.settle_lists(id);
+        self.schedule.set(id.slot, deadline);
     }
 
     fn settle_data(&mut self, id: PeerId) {
         if self.get_mut(id).is_some_and(Peer::take_freed_index) {
             self.settle_indices(id);
         }
-        self.settle_state(id);
+        if let Some(deadline) = self.settle_lists(id) {
+            self.schedule.earlier(id.slot, deadline);
+        }
     }
 
     fn fresh_index(&self, env: &mut Env<'_>) -> u32 {

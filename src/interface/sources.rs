@@ -62,8 +62,8 @@ impl Source {
         match address.ip().to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.to_bits()),
             IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+                let half = ip.octets().first_chunk().copied().unwrap_or_default();
+                Self::V6(u64::from_be_bytes(half))
             }
         }
     }
@@ -72,7 +72,6 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::format;
 
     fn v4(last: u32) -> SocketAddr {
         SocketAddr::new(IpAddr::V4((0x0a00_0000 + last).into()), 51820)
@@ -121,11 +120,6 @@ mod tests {
         assert!(!sources.take(at(0), v4(8192)));
         assert!(!sources.take(at(999), v4(8192)));
         assert!(sources.take(at(1000), v4(8192)));
-        assert_eq!(
-            sources.buckets.len(),
-            1,
-            "{}",
-            format!("{:?}", sources.cleaned)
-        );
+        assert_eq!(sources.buckets.len(), 1);
     }
 }

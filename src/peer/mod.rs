@@ -7,6 +7,8 @@
 
 mod config;
 mod exchange;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::event::{Event, Events, Transmit};
 use crate::handshake::{Accepted, Outstanding, StaticStatic};
 use crate::ip::{self, Malformed};
 use crate::job::{OpenJob, OpenTicket, Outgoing, SealFailure, SealJob};
+use crate::key::PublicKey;
 use crate::session::{Keyring, Store};
 use crate::tai64n::Tai64N;
 use crate::time::Instant;
@@ -251,10 +254,13 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
                 }
                 Timer::NewHandshake => self.request_initiation(now, timings),
                 Timer::EraseKeys => self.erase_keys(),
-                Timer::PersistentKeepalive => self.send_keepalive(now, timings),
+                Timer::PersistentKeepalive => {
+                    self.send_keepalive(now, timings);
+                    self.timers.persistent_keepalive_fired(now);
+                }
                 Timer::SessionExpiry => {
                     if self.keyring.current().is_some() {
-                        self.events.push(Event::SessionExpired);
+                        self.note(Event::SessionExpired);
                     }
                 }
             }
@@ -269,6 +275,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.events.pop()
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -348,7 +355,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             self.owe_initiation(now, timings);
         } else {
             self.timers.handshake_given_up(now, timings);
-            self.events.push(Event::HandshakeGivenUp);
+            self.note(Event::HandshakeGivenUp);
         }
     }
 
@@ -377,13 +384,18 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
             self.timers.session_current(session.born, timings);
         }
         self.stats.last_handshake = Some(now);
-        self.events.push(Event::Established);
+        self.note(Event::Established);
+    }
+
+    fn note(&mut self, event: Event) {
+        debug!("peer {}: {event:?}", PublicKey::from_bytes(self.public_key));
+        self.events.push(event);
     }
 
     fn roam(&mut self, source: E) {
         if self.endpoint != Some(source) {
             self.endpoint = Some(source);
-            self.events.push(Event::Roamed);
+            self.note(Event::Roamed);
         }
     }
 
@@ -392,7 +404,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.responder = ResponderState::Idle;
         self.owes_keepalive = false;
         if self.keyring.clear() {
-            self.events.push(Event::KeysErased);
+            self.note(Event::KeysErased);
         }
     }
 
@@ -438,8 +450,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
-    /// Our static key has changed: nothing that depended on the old one goes on.
+    /// Our static key has changed: nothing that depended on the old one goes on. A handshake that
+    /// was under way starts afresh.
     pub(crate) fn identity_changed(&mut self) {
+        self.owes_initiation = self.is_initiating();
         self.static_static = None;
         self.initiator = InitiatorState::Idle;
         self.responder = ResponderState::Idle;
@@ -448,7 +462,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.timers.stop(Timer::RetransmitHandshake);
         if self.keyring.retire() {
             self.timers.stop(Timer::SessionExpiry);
-            self.events.push(Event::SessionExpired);
+            self.note(Event::SessionExpired);
         }
     }
 
@@ -461,14 +475,20 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.timers.any_authenticated_sent(now);
     }
 
-    /// The machine was asleep: sessions that were alive are replaced at once.
+    /// The machine was asleep: sessions that were alive are replaced at once, and a handshake that
+    /// was under way starts afresh.
     pub(crate) fn resume(&mut self, now: Instant, timings: &Timings) {
-        let was_alive = self.keyring.current().is_some();
+        let was_alive = self.keyring.current().is_some() || self.is_initiating();
         let is_persistent = !self.timers.persistent_interval().is_zero();
         self.erase(now);
         if was_alive || is_persistent {
             self.request_initiation(now, timings);
         }
+    }
+
+    /// Whether a handshake was asked for and is neither complete nor given up.
+    fn is_initiating(&self) -> bool {
+        self.owes_initiation || self.timers.is_armed(Timer::RetransmitHandshake)
     }
 
     /// Accepts any timestamp in the next initiation.
@@ -484,6 +504,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         !self.psk.ct_eq(&Secret::zeroed())
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn psk(&self) -> &Secret<32> {
         &self.psk
     }
@@ -512,6 +533,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     /// Whether a receiver index was freed on the data path since this was last asked.
+    #[cfg(feature = "alloc")]
     pub(crate) fn take_freed_index(&mut self) -> bool {
         core::mem::take(&mut self.has_freed_index)
     }

@@ -299,6 +299,12 @@ fn no_error_shows_a_secret() {
         "[Peer]\nPrivateKey = KEY",
         "[Peer]\nPresharedKey = KEY",
         "PrivateKey = KEY",
+        "[Interface] PrivateKey = KEY",
+        "[KEY]",
+        "[Interface]\nListenPort = KEY",
+        "[Interface]\nAddress = ::, KEY",
+        "[Peer]\nEndpoint = KEY:1",
+        "[Peer]\nAllowedIPs = 10.0.0.1/KEY",
     ] {
         for spoil in spoil {
             let spoilt = spoil(PRIVATE);

@@ -150,6 +150,18 @@ fn a_second_section_of_a_peer_changes_the_first() {
     assert_eq!(alice.extra.len(), 2);
     assert_eq!(endpoint(bob), "Address(6.7.8.9:10)");
 
+    let config = parse(
+        "[Peer]\nPublicKey=BOB\nPersistentKeepalive=1\nEndpoint=a:1\nPresharedKey=ALICE\n\
+         [Peer]\nPublicKey=BOB\nPersistentKeepalive=2\nEndpoint=b:2\nPresharedKey=PRESHARED",
+    );
+    let [bob] = &config.peers[..] else {
+        panic!("one peer")
+    };
+    assert_eq!(bob.persistent_keepalive, Some(2));
+    assert_eq!(bob.endpoint.as_ref().unwrap().to_string(), "b:2");
+    let preshared = bob.preshared_key.as_ref().unwrap();
+    assert_eq!(preshared.to_base64().as_str(), PRESHARED);
+
     let config = parse("[Peer]\nPublicKey=BOB\nAllowedIPs=::/0\n[Peer]\nPublicKey=BOB");
     assert_eq!(networks(&config.peers[0]), "", "none replaces all");
 }
@@ -217,6 +229,17 @@ fn endpoints() {
         assert_eq!(endpoint(&config.peers[0]), read);
         assert_eq!(config.peers[0].endpoint.as_ref().unwrap().to_string(), text);
     }
+}
+
+#[test]
+fn hosts_and_scopes_have_a_longest_name() {
+    let host = |length: usize| format!("{}:1", "a.".repeat(length / 2) + &"b".repeat(length % 2));
+    assert!(host(253).parse::<Endpoint>().is_ok());
+    assert!(host(255).parse::<Endpoint>().is_err());
+    let scope = |length: usize| format!("[fe80::1%{}]:1", "e".repeat(length));
+    assert!(scope(15).parse::<Endpoint>().is_ok());
+    assert_eq!(scope(16).parse::<Endpoint>(), Err(InvalidEndpoint::Scope));
+    assert_eq!(scope(0).parse::<Endpoint>(), Err(InvalidEndpoint::Scope));
 }
 
 #[test]

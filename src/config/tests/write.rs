@@ -53,6 +53,32 @@ PersistentKeepalive = off
     );
 }
 
+/// The output of `wg showconf` of wireguard-tools 1.0.20210914.
+#[test]
+fn what_wg_showconf_writes_is_written_alike() {
+    let text = "[Interface]
+ListenPort = 51820
+FwMark = 0xca6c
+PrivateKey = PRIVATE
+
+[Peer]
+PublicKey = ALICE
+PresharedKey = PRESHARED
+AllowedIPs = 10.192.122.3/32, ::/0
+Endpoint = [fe80::1%lo]:5
+PersistentKeepalive = 25
+
+[Peer]
+PublicKey = Xz4uaG0AOoxIK4Smq3//IXwMQNC0FwzuOlsr8pwcPgc=
+AllowedIPs = 192.168.4.0/24, 2001:db8:0:0:1::/80
+Endpoint = 192.0.2.1:51820
+
+[Peer]
+PublicKey = BOB
+";
+    assert_eq!(written(&parse(text)), with_keys(text));
+}
+
 /// The memory is not reallocated while it is written, so no copy of a secret stays behind.
 #[test]
 fn text_is_allocated_once() {

@@ -147,17 +147,14 @@ fn class(size: usize) -> usize {
 
 #[cfg(test)]
 impl<T: Copy + Default> Blocks<T> {
-    /// Checks the count of used items and the bound on the others.
-    pub(super) fn check(&self, used: usize) {
-        assert_eq!(self.used, used);
-        assert!(
-            self.items.len() < 4 * used + 68,
-            "{} places",
-            self.items.len()
-        );
+    /// Checks the account of all places, given the number of items in every block.
+    pub(super) fn check(&self, blocks: &[usize]) {
         let free = (0..)
             .zip(&self.free)
             .map(|(class, list)| list.len() << class);
-        assert!(self.items.len() >= used + free.sum::<usize>());
+        let taken: usize = blocks.iter().map(|&len| size(len)).sum();
+        assert_eq!(self.items.len(), taken + free.sum::<usize>());
+        assert_eq!(self.used, blocks.iter().sum());
+        assert!(self.items.len() < 4 * self.used + 68);
     }
 }

@@ -1,30 +1,27 @@
 //! A trie of 64 ways with compressed paths, for the longest matching prefix.
 //!
-//! A node looks at six bits of the address, those after its `skip`. Bitmaps say which of their 64
-//! values lead on, and to what: to another node, or to a leaf when a single prefix is left on that
-//! way. Prefixes that end within the node's own six bits are in a third bitmap. The children lie
-//! side by side, so the count of the bits before one is its place: the tree bitmap of Eatherton,
-//! Varghese and Dittia (2004) with path compression, and all bits of the key kept in the node and
-//! compared on the way down, so that a way once taken is never taken back.
+//! The first two bits of an address choose one of four roots; six bits for each node take it to
+//! the end from there, for IPv4 and IPv6 alike. A node looks at the six bits after its `skip`.
+//! Bitmaps say which of their 64 values lead on, and to what: to another node, or to a leaf when a
+//! single prefix is left on that way. Prefixes that end within the node's own six bits are in a
+//! third bitmap. The children lie side by side, so the count of the bits before one is its place:
+//! the tree bitmap of Eatherton, Varghese and Dittia (2004) with path compression, and all bits of
+//! the key kept in the node and compared on the way down, so that a way is never taken back.
 //!
-//! Every node but the root has two children or prefixes at least. So there are fewer nodes than
+//! Every node but the roots has two children or prefixes at least. So there are fewer nodes than
 //! prefixes, a way has at most one node for each six bits, and one removal undoes one node.
 
 use core::mem;
 
 use super::blocks::Blocks;
-
-/// The leading `len` bits of `bits`; the others are zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prefix<K> {
-    pub(super) bits: K,
-    pub(super) len: u8,
-}
+use super::node::{Bits, Entry, Node, Prefix, ROOT_SKIP, has};
 
 /// Maps prefixes to slots.
 #[derive(Debug, Default)]
 pub(super) struct Trie<K> {
-    root: Node<K>,
+    roots: [Node<K>; 4],
+    /// The owners of the prefixes of fewer than two bits, by their position.
+    wide: [Option<u32>; 4],
     nodes: Blocks<Node<K>>,
     entries: Blocks<Entry<K>>,
 }
@@ -32,36 +29,38 @@ pub(super) struct Trie<K> {
 impl<K: Bits> Trie<K> {
     /// Finds the slot of the longest prefix of `address`.
     pub(super) fn lookup(&self, address: K) -> Option<u32> {
-        let mut node = &self.root;
+        let mut node = self.node(root_of(address));
         let mut best = None;
-        loop {
+        while node.is_above(address) {
             let way = address.way(node.skip);
-            let covering = node.inner & covering(way);
-            if covering != 0 {
-                best = Some((node, covering.ilog2()));
+            if let Some(position) = node.longest_inside(way) {
+                best = Some((node, position));
             }
             if has(node.leaves, way) {
                 match self.entries.get(node.leaf_place(way)) {
-                    Some(leaf) if leaf.prefix.covers(address) => return Some(leaf.slot),
+                    Some(leaf) if leaf.prefix().covers(address) => return Some(leaf.slot),
                     _ => break,
                 }
             }
             if !has(node.onward, way) {
                 break;
             }
-            match self.nodes.get(node.node_place(way)) {
-                Some(below) if below.is_above(address) => node = below,
-                _ => break,
-            }
+            let Some(below) = self.nodes.get(node.node_place(way)) else {
+                break;
+            };
+            node = below;
         }
-        let (node, position) = best?;
-        let entry = self.entries.get(node.inner_place(position))?;
-        Some(entry.slot)
+        let entry = best.and_then(|(node, position)| self.entries.get(node.inner_place(position)));
+        entry.map_or_else(|| self.wide(address), |entry| Some(entry.slot))
     }
 
     /// Gives a prefix to `slot` and returns whose it was.
     pub(super) fn insert(&mut self, prefix: Prefix<K>, slot: u32) -> Option<u32> {
-        let entry = Entry { prefix, slot };
+        if prefix.len < ROOT_SKIP {
+            return self.wide_mut(prefix).replace(slot);
+        }
+        let entry = Entry::new(prefix, slot);
+        self.make_way(prefix);
         let at = self.descend(prefix).node;
         let node = *self.node(at);
         let way = node.way(prefix);
@@ -69,7 +68,7 @@ impl<K: Bits> Trie<K> {
             Some(place) => self.replace(place, slot),
             None if node.holds(prefix) => self.attach(at, entry),
             None if has(node.leaves, way) => self.divide_leaf(at, entry),
-            None if has(node.onward, way) => self.divide_way(at, entry),
+            None if has(node.onward, way) => self.divide(node.node_place(way), entry),
             None => self.attach(at, entry),
         };
         self.pack();
@@ -78,6 +77,10 @@ impl<K: Bits> Trie<K> {
 
     /// Removes a prefix if it is there.
     pub(super) fn remove(&mut self, prefix: Prefix<K>) {
+        if prefix.len < ROOT_SKIP {
+            *self.wide_mut(prefix) = None;
+            return;
+        }
         let path = self.descend(prefix);
         if self.detach(path.node, prefix) {
             self.collapse(path);
@@ -85,17 +88,57 @@ impl<K: Bits> Trie<K> {
         }
     }
 
+    /// The owner of the longest prefix of `address` among those of fewer than two bits.
+    fn wide(&self, address: K) -> Option<u32> {
+        let [_, all, low, high] = self.wide;
+        let half = if address.first_two() < 2 { low } else { high };
+        half.or(all)
+    }
+
+    fn wide_mut(&mut self, prefix: Prefix<K>) -> &mut Option<u32> {
+        let [_, all, low, high] = &mut self.wide;
+        match (prefix.len, prefix.bits.first_two()) {
+            (0, _) => all,
+            (_, 0 | 1) => low,
+            _ => high,
+        }
+    }
+
+    /// Sees to it that the root is on the way to `prefix`, and starts as late as it can.
+    fn make_way(&mut self, prefix: Prefix<K>) {
+        let at = root_of(prefix.bits);
+        let root = *self.node(at);
+        match (root.node_count(), root.entry_count()) {
+            (0, 0) => *self.node_mut(at) = Node::at_the_fork(prefix, prefix),
+            (0, 1) => {
+                let Some(&only) = self.entries.get(root.entries_at) else {
+                    return;
+                };
+                self.detach(at, only.prefix());
+                *self.node_mut(at) = Node::at_the_fork(prefix, only.prefix());
+                self.attach(at, only);
+            }
+            _ if !root.is_on_the_way_to(prefix) => {
+                *self.node_mut(at) = Node::at_the_fork(prefix, root.prefix());
+                self.attach_node(at, root);
+            }
+            _ => {}
+        }
+    }
+
     /// Goes down to the last node on the way to `prefix`.
     fn descend(&self, prefix: Prefix<K>) -> Path {
+        let root = root_of(prefix.bits);
         let mut path = Path {
-            above: ROOT,
-            node: ROOT,
+            above: root,
+            node: root,
         };
         loop {
             let node = self.node(path.node);
-            let place = node.node_place(node.way(prefix));
+            let way = node.way(prefix);
+            let place = node.node_place(way);
             let below = self.nodes.get(place);
-            let leads_on = has(node.onward, node.way(prefix)) && !node.holds(prefix);
+            let leads_on = has(node.onward, way) && !node.holds(prefix);
             if !leads_on || !below.is_some_and(|below| below.is_on_the_way_to(prefix)) {
                 return path;
             }
@@ -115,7 +158,10 @@ impl<K: Bits> Trie<K> {
             let way = node.way(prefix);
             has(node.leaves, way).then(|| node.leaf_place(way))
         };
-        place.filter(|&place| self.entries.get(place).is_some_and(|e| e.prefix == prefix))
+        place.filter(|&place| {
+            let entry = self.entries.get(place);
+            entry.is_some_and(|entry| entry.prefix() == prefix)
+        })
     }
 
     fn replace(&mut self, place: usize, slot: u32) -> Option<u32> {
@@ -126,15 +172,13 @@ impl<K: Bits> Trie<K> {
     /// Adds an entry to a node that has room for it: inside, or as a leaf on a free way.
     fn attach(&mut self, at: usize, entry: Entry<K>) -> Option<u32> {
         let mut node = *self.node(at);
-        let count = node.entry_count();
-        let place = if node.holds(entry.prefix) {
-            let position = node.position(entry.prefix);
-            node.inner |= 1 << position;
-            node.inner_place(position)
+        let (count, prefix) = (node.entry_count(), entry.prefix());
+        let place = if node.holds(prefix) {
+            node.inner |= 1 << node.position(prefix);
+            node.inner_place(node.position(prefix))
         } else {
-            let way = node.way(entry.prefix);
-            node.leaves |= 1 << way;
-            node.leaf_place(way)
+            node.leaves |= 1 << node.way(prefix);
+            node.leaf_place(node.way(prefix))
         };
         let rank = place - node.entries_at;
         node.entries_at = self.entries.insert(node.entries_at, count, rank, entry);
@@ -148,9 +192,8 @@ impl<K: Bits> Trie<K> {
         let Some(place) = self.find(&node, prefix) else {
             return false;
         };
-        let count = node.entry_count();
-        self.entries
-            .remove(node.entries_at, count, place - node.entries_at);
+        let (count, rank) = (node.entry_count(), place - node.entries_at);
+        self.entries.remove(node.entries_at, count, rank);
         if node.holds(prefix) {
             node.inner &= !(1 << node.position(prefix));
         } else {
@@ -163,23 +206,22 @@ impl<K: Bits> Trie<K> {
     /// Puts a node where a leaf is, with that leaf and the new entry.
     fn divide_leaf(&mut self, at: usize, entry: Entry<K>) -> Option<u32> {
         let node = self.node(at);
-        let leaf = *self.entries.get(node.leaf_place(node.way(entry.prefix)))?;
-        let divided = Node::at_the_fork(entry.prefix, leaf.prefix);
-        self.detach(at, leaf.prefix);
+        let leaf = *self
+            .entries
+            .get(node.leaf_place(node.way(entry.prefix())))?;
+        let divided = Node::at_the_fork(entry.prefix(), leaf.prefix());
+        self.detach(at, leaf.prefix());
         let below = self.attach_node(at, divided);
         self.attach(below, leaf);
         self.attach(below, entry)
     }
 
     /// Puts a node before one that is not on the way to the new entry, with both.
-    fn divide_way(&mut self, at: usize, entry: Entry<K>) -> Option<u32> {
-        let node = self.node(at);
-        let place = node.node_place(node.way(entry.prefix));
-        let below = *self.nodes.get(place)?;
-        let divided = Node::at_the_fork(entry.prefix, below.prefix());
-        *self.node_mut(place) = divided;
-        self.attach_node(place, below);
-        self.attach(place, entry)
+    fn divide(&mut self, at: usize, entry: Entry<K>) -> Option<u32> {
+        let below = *self.node(at);
+        *self.node_mut(at) = Node::at_the_fork(entry.prefix(), below.prefix());
+        self.attach_node(at, below);
+        self.attach(at, entry)
     }
 
     /// Adds a node on a free way of another, and returns its place.
@@ -197,9 +239,8 @@ impl<K: Bits> Trie<K> {
     fn collapse(&mut self, path: Path) {
         let node = *self.node(path.node);
         match (node.node_count(), node.entry_count()) {
-            _ if path.node == ROOT => {}
             (1, 0) => self.replace_by_child(path.node, &node),
-            (0, 1) => self.replace_by_leaf(path.above, &node),
+            (0, 1) if path.above != path.node => self.replace_by_leaf(path.above, &node),
             _ => {}
         }
     }
@@ -218,7 +259,7 @@ impl<K: Bits> Trie<K> {
         };
         self.entries.remove(node.entries_at, 1, 0);
         let mut parent = *self.node(above);
-        let (count, way) = (parent.node_count(), parent.way(leaf.prefix));
+        let (count, way) = (parent.node_count(), parent.way(leaf.prefix()));
         let rank = parent.node_place(way) - parent.nodes_at;
         self.nodes.remove(parent.nodes_at, count, rank);
         parent.onward &= !(1 << way);
@@ -233,196 +274,64 @@ impl<K: Bits> Trie<K> {
         }
         let nodes = mem::take(&mut self.nodes);
         let entries = mem::take(&mut self.entries);
-        let mut at = ROOT;
-        loop {
+        // The roots, then the places from 0 on. Unused places are nodes without children.
+        let mut at = FIRST_ROOT;
+        while at >= FIRST_ROOT || at < self.nodes.places() {
             let mut node = *self.node(at);
-            node.nodes_at = self.nodes.adopt(&nodes, node.nodes_at, node.node_count());
-            node.entries_at = self
-                .entries
-                .adopt(&entries, node.entries_at, node.entry_count());
+            let counts = (node.node_count(), node.entry_count());
+            node.nodes_at = self.nodes.adopt(&nodes, node.nodes_at, counts.0);
+            node.entries_at = self.entries.adopt(&entries, node.entries_at, counts.1);
             *self.node_mut(at) = node;
-            // The first is the one after the root. Unused places are nodes without children.
             at = at.wrapping_add(1);
-            if at >= self.nodes.places() {
-                break;
-            }
         }
     }
 
+    /// A node of the arena, or one of the roots, which have the last places there are.
     fn node(&self, at: usize) -> &Node<K> {
-        self.nodes.get(at).unwrap_or(&self.root)
+        let [first, second, third, fourth] = &self.roots;
+        self.nodes.get(at).unwrap_or(match !at {
+            3 => first,
+            2 => second,
+            1 => third,
+            _ => fourth,
+        })
     }
 
     fn node_mut(&mut self, at: usize) -> &mut Node<K> {
-        self.nodes.get_mut(at).unwrap_or(&mut self.root)
+        let [first, second, third, fourth] = &mut self.roots;
+        self.nodes.get_mut(at).unwrap_or(match !at {
+            3 => first,
+            2 => second,
+            1 => third,
+            _ => fourth,
+        })
     }
 }
 
-/// Where the root is: at no place of the arena.
-const ROOT: usize = usize::MAX;
+const FIRST_ROOT: usize = usize::MAX - 3;
 
-/// A node that was found, and the one that it hangs from.
+fn root_of<K: Bits>(bits: K) -> usize {
+    FIRST_ROOT + usize::from(bits.first_two())
+}
+
+/// A node that was found, and the one that it hangs from; the same for a root.
 #[derive(Clone, Copy, Debug)]
 struct Path {
     above: usize,
     node: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry<K> {
-    prefix: Prefix<K>,
-    slot: u32,
-}
-
-/// Six bits of the way, and what hangs from them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Node<K> {
-    /// The bits that all prefixes below share: the first `skip` of them count.
-    bits: K,
-    /// The ways that lead to nodes, to a leaf, and the prefixes that end here, by position.
-    onward: u64,
-    leaves: u64,
-    inner: u64,
-    nodes_at: usize,
-    /// The entries: first those of `inner`, then the leaves.
-    entries_at: usize,
-    /// A multiple of six, and more than that of the node above.
-    skip: u8,
-}
-
-impl<K: Bits> Node<K> {
-    /// The node, still empty, where the ways to two prefixes part or one of them ends.
-    fn at_the_fork(one: Prefix<K>, other: Prefix<K>) -> Self {
-        let shared = one.bits.shared(other.bits).min(one.len).min(other.len);
-        Self {
-            bits: one.bits,
-            skip: shared - shared % STRIDE,
-            ..Self::default()
-        }
-    }
-
-    /// What leads to the node, as a prefix.
-    fn prefix(&self) -> Prefix<K> {
-        Prefix {
-            bits: self.bits,
-            len: self.skip,
-        }
-    }
-
-    fn is_above(&self, address: K) -> bool {
-        self.prefix().covers(address)
-    }
-
-    fn is_on_the_way_to(&self, prefix: Prefix<K>) -> bool {
-        self.skip <= prefix.len && self.is_above(prefix.bits)
-    }
-
-    /// Whether a prefix below this node ends within its six bits.
-    fn holds(&self, prefix: Prefix<K>) -> bool {
-        prefix.len < self.skip + STRIDE
-    }
-
-    fn way(&self, prefix: Prefix<K>) -> u32 {
-        prefix.bits.way(self.skip)
-    }
-
-    /// Where `inner` has a prefix that this node [holds](Self::holds).
-    fn position(&self, prefix: Prefix<K>) -> u32 {
-        let open = (self.skip + STRIDE).saturating_sub(prefix.len);
-        (WAYS | self.way(prefix)) >> open
-    }
-
-    fn node_place(&self, way: u32) -> usize {
-        self.nodes_at + rank(self.onward, way)
-    }
-
-    fn leaf_place(&self, way: u32) -> usize {
-        self.entries_at + count(self.inner) + rank(self.leaves, way)
-    }
-
-    fn inner_place(&self, position: u32) -> usize {
-        self.entries_at + rank(self.inner, position)
-    }
-
-    fn node_count(&self) -> usize {
-        count(self.onward)
-    }
-
-    fn entry_count(&self) -> usize {
-        count(self.inner) + count(self.leaves)
-    }
-}
-
-impl<K: Bits> Prefix<K> {
-    fn covers(self, address: K) -> bool {
-        self.bits.shared(address) >= self.len
-    }
-}
-
-/// An address as a number, most significant bit first.
-pub(super) trait Bits: Copy + Default + Eq {
-    /// The six bits after the first `skip`, filled up with zeros at the end of the address.
-    fn way(self, skip: u8) -> u32;
-
-    /// How many leading bits two addresses share.
-    fn shared(self, other: Self) -> u8;
-}
-
-impl Bits for u32 {
-    fn way(self, skip: u8) -> u32 {
-        self.checked_shl(skip.into()).unwrap_or(0) >> 26
-    }
-
-    fn shared(self, other: Self) -> u8 {
-        u8::try_from((self ^ other).leading_zeros()).unwrap_or(32)
-    }
-}
-
-impl Bits for u128 {
-    fn way(self, skip: u8) -> u32 {
-        u32::try_from(self.checked_shl(skip.into()).unwrap_or(0) >> 122).unwrap_or(0)
-    }
-
-    fn shared(self, other: Self) -> u8 {
-        u8::try_from((self ^ other).leading_zeros()).unwrap_or(128)
-    }
-}
-
-/// The bits that a node looks at, and the number of their values.
-const STRIDE: u8 = 6;
-const WAYS: u32 = 1 << STRIDE;
-
-/// The positions of the prefixes of 0 to 5 bits that contain a way, the longest highest.
-///
-/// The prefixes of n bits have the positions from 2^n on, in order.
-fn covering(way: u32) -> u64 {
-    (1..=STRIDE).fold(0, |bits, open| bits | 1 << ((WAYS | way) >> open))
-}
-
-fn has(bits: u64, position: u32) -> bool {
-    bits >> position & 1 != 0
-}
-
-/// The number of bits set below a position.
-fn rank(bits: u64, position: u32) -> usize {
-    count(bits & ((1 << position) - 1))
-}
-
-fn count(bits: u64) -> usize {
-    usize::try_from(bits.count_ones()).unwrap_or(0)
-}
-
 #[cfg(test)]
 impl<K: Bits> Trie<K> {
     /// Checks what holds between any two calls, and returns the number of entries.
     pub(super) fn check(&self) -> usize {
-        let (mut nodes, mut entries) = (0, 0);
-        let mut open = std::vec![&self.root];
+        let (mut nodes, mut entries) = (std::vec![], std::vec![]);
+        let mut open: std::vec::Vec<_> = self.roots.iter().collect();
         while let Some(node) = open.pop() {
             for way in (0..64).filter(|&way| has(node.onward, way)) {
                 let below = self.nodes.get(node.node_place(way)).unwrap();
                 assert!(!has(node.leaves, way), "a way leads to one thing");
-                assert!(below.skip >= node.skip + STRIDE && below.skip.is_multiple_of(STRIDE));
+                assert!(below.skip >= node.skip + 6 && below.skip % 6 == 2);
                 assert!(node.is_above(below.bits) && node.way(below.prefix()) == way);
                 assert!(
                     below.node_count() + below.entry_count() >= 2,
@@ -431,21 +340,21 @@ impl<K: Bits> Trie<K> {
                 open.push(below);
             }
             for way in (0..64).filter(|&way| has(node.leaves, way)) {
-                let leaf = self.entries.get(node.leaf_place(way)).unwrap();
-                assert!(node.is_on_the_way_to(leaf.prefix) && !node.holds(leaf.prefix));
-                assert_eq!(node.way(leaf.prefix), way);
+                let leaf = self.entries.get(node.leaf_place(way)).unwrap().prefix();
+                assert!(node.is_on_the_way_to(leaf) && !node.holds(leaf));
+                assert_eq!(node.way(leaf), way);
             }
             for position in (0..64).filter(|&position| has(node.inner, position)) {
                 let entry = self.entries.get(node.inner_place(position)).unwrap();
-                assert!(node.is_on_the_way_to(entry.prefix) && node.holds(entry.prefix));
-                assert_eq!(node.position(entry.prefix), position);
+                assert!(node.is_on_the_way_to(entry.prefix()) && node.holds(entry.prefix()));
+                assert_eq!(node.position(entry.prefix()), position);
             }
-            nodes += node.node_count();
-            entries += node.entry_count();
+            nodes.push(node.node_count());
+            entries.push(node.entry_count());
         }
-        self.nodes.check(nodes);
-        self.entries.check(entries);
-        entries
+        self.nodes.check(&nodes);
+        self.entries.check(&entries);
+        entries.iter().sum::<usize>() + self.wide.iter().flatten().count()
     }
 
     /// The bytes of both arenas.
