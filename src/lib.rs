@@ -35,8 +35,6 @@ pub mod config;
 mod interface;
 mod tunnel;
 
-#[cfg(feature = "alloc")]
-pub mod config;
 #[cfg(feature = "std")]
 mod os;
 

@@ -6,6 +6,7 @@
 
 mod changes;
 mod cookies;
+mod corpus;
 mod handshake;
 mod oracle;
 mod puppet;
