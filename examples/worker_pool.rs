@@ -214,7 +214,7 @@ impl Side {
         while own.poll_event().is_some() {}
         let mut env = Env::new(&mut self.rng, SystemTime::UNIX_EPOCH.elapsed()?);
         while let Some(job) = own.poll_handshake(now, &mut env) {
-            self.lanes.submit(interface, Work::Handshake(job))?;
+            self.lanes.submit(interface, Work::handshake(job))?;
         }
         // What is left needs no multiplications: keepalives and cookie replies.
         let mut cheap = Vec::new();
@@ -265,7 +265,7 @@ impl Side {
                 let begun = own.begin_open(now, from, datagram);
                 jobs.push(begun.map_err(|refused| refused.reason)?);
             } else if let HandshakeStep::Run(job) = own.begin_handshake(now, from, &datagram)? {
-                self.lanes.submit(interface, Work::Handshake(job))?;
+                self.lanes.submit(interface, Work::handshake(job))?;
             }
         }
         if jobs.is_empty() {
@@ -290,8 +290,8 @@ impl Side {
                 let datagrams = jobs.into_iter().map(into_datagram).collect();
                 self.send_datagrams(interface, to, datagrams);
             }
-            Work::Handshake(job) => match own.finish_handshake(now, job)? {
-                HandshakeStep::Run(job) => self.lanes.submit(interface, Work::Handshake(job))?,
+            Work::Handshake(job) => match own.finish_handshake(now, *job)? {
+                HandshakeStep::Run(job) => self.lanes.submit(interface, Work::handshake(job))?,
                 HandshakeStep::Transmit(transmit) => {
                     let datagram = transmit.message.as_bytes().to_vec();
                     self.send_datagrams(interface, transmit.to, vec![datagram]);
@@ -334,7 +334,7 @@ impl Side {
 
 /// One side's way through the workers: in at one end, out at the other end in the same order.
 struct Lanes {
-    lanes: Vec<Lane>,
+    workers: Vec<Lane>,
     submitted: usize,
     collected: usize,
 }
@@ -358,12 +358,18 @@ struct Task {
 enum Work {
     Seal(Vec<SealJob<'static, Vec<u8>>>),
     Open(Vec<OpenJob<Vec<u8>>>),
-    Handshake(HandshakeJob),
+    Handshake(Box<HandshakeJob>),
+}
+
+impl Work {
+    fn handshake(job: HandshakeJob) -> Self {
+        Self::Handshake(Box::new(job))
+    }
 }
 
 impl Lanes {
     fn new(inputs: Vec<Sender<Order>>) -> Self {
-        let lanes = inputs.into_iter().map(|input| {
+        let workers = inputs.into_iter().map(|input| {
             let (done, output) = channel();
             Lane {
                 input,
@@ -372,7 +378,7 @@ impl Lanes {
             }
         });
         Self {
-            lanes: lanes.collect(),
+            workers: workers.collect(),
             submitted: 0,
             collected: 0,
         }
@@ -383,11 +389,11 @@ impl Lanes {
     }
 
     fn has_room(&self) -> bool {
-        self.submitted - self.collected < self.lanes.len() * DEPTH
+        self.submitted - self.collected < self.workers.len() * DEPTH
     }
 
     fn submit(&mut self, interface: usize, work: Work) -> Result<(), Failure> {
-        let lane = &self.lanes[self.submitted % self.lanes.len()];
+        let lane = &self.workers[self.submitted % self.workers.len()];
         self.submitted += 1;
         let order = (Task { interface, work }, lane.done.clone());
         lane.input
@@ -400,7 +406,7 @@ impl Lanes {
         if self.is_empty() {
             return Ok(None);
         }
-        let lane = &self.lanes[self.collected % self.lanes.len()];
+        let lane = &self.workers[self.collected % self.workers.len()];
         self.collected += 1;
         Ok(Some(lane.output.recv()?))
     }
