@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::download::download;
 use crate::http::{self, Url};
-use crate::node::{Failure, Node, Stopped};
+use crate::node::{Failure, Node, is_stopped};
 use crate::tcp::Stream;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
@@ -97,7 +97,7 @@ fn config(private_key: PrivateKey, address: IpAddr, peer: PeerSection) -> Result
 fn serve(mut node: Node) -> String {
     loop {
         if let Err(error) = serve_one(&mut node) {
-            if error.get_ref().is_some_and(|error| error.is::<Stopped>()) {
+            if is_stopped(&error) {
                 return node.to_string();
             }
             eprintln!("server: {error}");
@@ -136,11 +136,11 @@ fn check(bytes: u64, downloaded: Sha256) -> Result<(), Failure> {
     if expected != downloaded {
         return Err("the SHA-256 of what arrived is not that of what was sent".into());
     }
-    let digits: String = downloaded
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    eprintln!("SHA-256 is right: {digits}");
+    eprint!("SHA-256 is right: ");
+    for byte in downloaded {
+        eprint!("{byte:02x}");
+    }
+    eprintln!();
     Ok(())
 }
 

@@ -44,9 +44,13 @@ pub(crate) fn run(
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
-    let path_shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("{path_shown}: {error}"))?;
-    Config::parse(&text).map_err(|error| format!("{path_shown}: {error}").into())
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let config = Config::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+    for unknown in config.unknown_keys() {
+        eprintln!("{name}: {} is not a known key", unknown.name);
+    }
+    Ok(config)
 }
 
 /// The address of the server. A name is asked for through the tunnel if the configuration says

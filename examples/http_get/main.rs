@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use crate::download::UnwelcomeStatus;
 use crate::http::Url;
-use crate::node::{Failure, Node, Stopped};
+use crate::node::{Failure, Node, is_stopped};
 
 const USAGE: &str = "\
 Usage: http_get [--size MB] [--pcap FILE]
@@ -96,10 +96,7 @@ fn stop_on_ctrl_c(node: &Node) -> Result<(), Failure> {
 }
 
 fn exit_status(error: &Failure) -> u8 {
-    let stopped = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-        .is_some_and(|error| error.is::<Stopped>());
+    let stopped = error.downcast_ref::<io::Error>().is_some_and(is_stopped);
     match error.downcast_ref::<UnwelcomeStatus>() {
         Some(_) => 3,
         None if stopped => 130,

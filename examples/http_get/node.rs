@@ -122,7 +122,7 @@ impl Node {
         }
         while !self.is_established(id) {
             self.send_control()?;
-            self.check_prospects(id)?;
+            self.check_prospects(id, start)?;
             self.turn(None)?;
         }
         Ok(self.now() - start)
@@ -134,7 +134,7 @@ impl Node {
     }
 
     /// Fails when the handshake with a peer has no prospect of success.
-    fn check_prospects(&mut self, id: PeerId) -> Result<(), Failure> {
+    fn check_prospects(&mut self, id: PeerId, start: Instant) -> Result<(), Failure> {
         let peer = self.tunnel.peer(id).ok_or("the peer is gone")?;
         let key = peer.public_key();
         let Some(endpoint) = peer.endpoint() else {
@@ -147,8 +147,9 @@ impl Node {
             return Ok(());
         }
         let own_key = self.tunnel.public_key().ok_or("there is no private key")?;
+        let seconds = (self.now() - start).as_secs();
         Err(format!(
-            "no answer from {endpoint} in 90 s. Is the peer {key} there, does every firewall on the \
+            "no answer from {endpoint} in {seconds} s. Is the peer {key} there, does every firewall on the \
              way let UDP pass, and does the peer know our public key {own_key}?"
         )
         .into())
@@ -259,11 +260,16 @@ pub(crate) struct Stopped;
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped")
+        f.write_str("interrupted")
     }
 }
 
 impl Error for Stopped {}
+
+pub(crate) fn is_stopped(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn Error + Send + Sync>::is::<Stopped>)
+}
 
 fn stack_time(now: Instant) -> smoltcp::time::Instant {
     let micros = now.as_nanos() / 1000;

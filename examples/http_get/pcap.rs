@@ -26,7 +26,10 @@ pub(crate) struct Capture {
 
 impl Capture {
     pub(crate) fn create(path: &Path, local: SocketAddr) -> io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
+        let file = File::create(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        let mut file = BufWriter::new(file);
         file.write_all(&MAGIC.to_le_bytes())?;
         file.write_all(&VERSION.map(u16::to_le_bytes).concat())?;
         file.write_all(&[0; 8])?; // the time zone and the precision, which nobody fills in

@@ -11,8 +11,9 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, S
 
 use crate::node::Node;
 
-/// The receive window, in bytes: what can be on its way on a fast, long path.
-const RECEIVE_WINDOW: usize = 1 << 20;
+/// The receive window, in bytes: what can be on its way to us. More makes long paths faster. It also
+/// lets a fast sender nearby overrun our UDP socket, whose buffer `std` cannot enlarge.
+const RECEIVE_WINDOW: usize = 512 * 1024;
 
 /// What can be sent before it is acknowledged, in bytes. All of it can meet in the receive buffer of
 /// the other side's UDP socket. Of the 208 KiB that are usual on Linux, a full datagram takes 2.25.
