@@ -1,7 +1,8 @@
 """Every row of SPEC.md leads to code and to tests, and every decision test is in a row.
 
 A row is `| id | requirement | `src/file.rs` `Item` … | `test` … |`. Items follow the file that
-defines them; `Type::method` is looked up by its last part.
+defines them; `Type::method` is looked up by its last part. A row of the faults seen elsewhere is
+`| id | fault | `test` … |`, or has a sentence that begins with "Cannot" in place of tests.
 """
 
 import re
@@ -51,6 +52,14 @@ def main():
     problems, mentioned, rows = [], set(), []
     for line in Path("SPEC.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 3 and re.match(r"F\d+$", cells[0]):
+            rows.append(cells[0])
+            names = re.findall(r"`(\w+)`", cells[2])
+            problems += [f"{cells[0]}: no test {name}" for name in names if name not in functions]
+            if not names and not cells[2].startswith("Cannot"):
+                problems.append(f"{cells[0]}: names no test and no reason")
+            mentioned |= set(names)
+            continue
         if not line.startswith("|") or len(cells) < 4 or set(cells[0]) <= set("-: "):
             continue
         if not re.search(r"`[^`]+\.rs`", cells[2]):
