@@ -28,7 +28,7 @@ step() {
 }
 
 # Prints the times of all steps that have finished.
-times() {
+print_times() {
     printf '\n=== times\n'
     printf '%s\n' "${TIMES[@]}"
     printf '%5d s  in all\n' "$SECONDS"

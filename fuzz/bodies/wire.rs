@@ -139,6 +139,11 @@ fn keys(text: &str) {
         assert_eq!(PublicKey::from_hex(key.to_hex().as_ref()), Ok(key));
     }
     if let Ok(key) = PrivateKey::from_hex(text) {
+        // A private key is clamped, so its text may be another one, but only once.
+        let again = PrivateKey::from_hex(key.to_hex().as_ref()).unwrap();
+        assert!(key.ct_eq(&again));
+    }
+    if let Ok(key) = PresharedKey::from_hex(text) {
         assert_eq!(key.to_hex().as_ref(), text.to_ascii_lowercase());
     }
     if let Ok(key) = PresharedKey::from_base64(text) {
