@@ -284,7 +284,7 @@ fn the_older_of_two_initiations_never_wins() {
 fn indices_are_unique_and_look_random() {
     let now = Instant::from_nanos(0);
     let mut interface = Interface::new(Some(&BOB.private_key()), now);
-    let mut rng = SeededRng(99);
+    let mut rng = SeededRng::new(99);
     for n in 0..1024_u16 {
         let mut key = [7; 32];
         key[8..10].copy_from_slice(&n.to_le_bytes());

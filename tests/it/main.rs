@@ -6,6 +6,7 @@
 
 mod changes;
 mod handshake;
+mod memory;
 mod oracle;
 mod puppet;
 mod support;

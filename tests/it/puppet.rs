@@ -335,7 +335,7 @@ impl Rig {
             puppet,
             now: Instant::from_millis(1_000_000),
             unix: secs(1_700_000_000),
-            rng: SeededRng(7),
+            rng: SeededRng::new(7),
             events: Vec::new(),
             stamp: secs(1_700_000_000),
         }
