@@ -14,3 +14,4 @@ mod timers;
 mod timers_clock;
 mod timers_keepalive;
 mod timers_session;
+mod transcripts;
