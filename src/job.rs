@@ -3,7 +3,7 @@
 //! A packet passes three steps: `begin` (on the state machine: route, check, reserve a counter), `run`
 //! (here: the cipher, owned and `Send`, many packets at once), and for packets received `finish` (on
 //! the state machine: replay check, timers, roaming). A job carries its own copy of one key, which is
-//! wiped when the job is dropped; a job in flight therefore outlives the erasure of its session until
+//! wiped when the job has run or is dropped; a job in flight therefore outlives the erasure of its session until
 //! it is dropped, but what it opened is refused by `finish`.
 //!
 //! The buffer of a job is the caller's: anything that lends `&mut [u8]`, so `&mut [u8]` itself,
@@ -18,7 +18,6 @@ use crate::crypto::aead::{AeadKey, OpenLane, SealLane, TAG_LEN, open_batch, seal
 use crate::error::{Rejected, SealError};
 use crate::event::PeerId;
 use crate::ip;
-use crate::time::Instant;
 use crate::wire::{DATA_OVERHEAD, DataHeader};
 
 /// How many packets the cipher is given at once: enough to fill every lane, little enough to stay
@@ -127,7 +126,8 @@ impl Layout {
 /// Dropping it loses the packet and skips its counter, which harms nothing.
 #[must_use = "a packet is sealed by running its job"]
 pub struct SealJob<'p, B, E = SocketAddr> {
-    key: AeadKey,
+    /// `None` once the job has run, so that a job taken out of a collection leaves no key there.
+    key: Option<AeadKey>,
     header: DataHeader,
     layout: Layout,
     outgoing: Outgoing<'p, B>,
@@ -145,7 +145,7 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
         to: E,
     ) -> Self {
         Self {
-            key,
+            key: Some(key),
             header,
             layout,
             outgoing,
@@ -180,6 +180,7 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
                 Some(packet) => lane.key.seal_from(lane.counter, &[], packet, lane.buffer),
             }
         }
+        self.key = None;
     }
 
     /// Seals many packets, of any peers and sizes, at once.
@@ -189,9 +190,19 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
     where
         Self: 'j,
     {
-        let mut lanes = jobs.into_iter().filter_map(Self::lane);
-        while let Some((mut lanes, n)) = gather(&mut lanes, blank_seal) {
-            seal_batch(lanes.get_mut(..n).unwrap_or_default());
+        let mut jobs = jobs.into_iter().filter(|job| job.key.is_some()).fuse();
+        loop {
+            let mut chunk: [_; CHUNK] = core::array::from_fn(|_| jobs.next());
+            if chunk.first().is_none_or(Option::is_none) {
+                return;
+            }
+            let lanes = chunk.iter_mut().flatten().filter_map(|job| job.lane());
+            if let Some((mut lanes, n)) = gather(lanes, blank_seal) {
+                seal_batch(lanes.get_mut(..n).unwrap_or_default());
+            }
+            for job in chunk.into_iter().flatten() {
+                job.key = None;
+            }
         }
     }
 
@@ -221,11 +232,10 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
 
     /// Writes the header and the padding, and hands the rest to the cipher, which cannot fail.
     fn lane(&mut self) -> Option<SealLane<'_>> {
-        if core::mem::replace(&mut self.sealed, true) {
-            return None;
-        }
+        let key = self.key.as_ref()?;
         let datagram = self.outgoing.buffer.as_mut().get_mut(self.layout.range())?;
         let (header, body) = datagram.split_first_chunk_mut::<{ DataHeader::LEN }>()?;
+        self.sealed = true;
         *header = self.header.emit();
         let source = match self.outgoing.payload {
             Payload::Apart(packet) => Some(packet),
@@ -236,7 +246,7 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
             }
         };
         Some(SealLane {
-            key: &self.key,
+            key,
             counter: self.header.counter,
             source,
             buffer: body,
@@ -307,10 +317,11 @@ impl<B> Outgoing<'_, B> {
 /// refused by `finish_open`.
 #[must_use = "a datagram is opened by running its job and finishing it"]
 pub struct OpenJob<B, E = SocketAddr> {
-    key: AeadKey,
+    /// `None` once the job has run, as in a [`SealJob`].
+    key: Option<AeadKey>,
     pub(crate) header: DataHeader,
-    /// Tells this session from a later one with the same index.
-    pub(crate) session_born: Instant,
+    /// Tells this session from any other, also from one with the same index.
+    pub(crate) session: u64,
     pub(crate) peer: PeerId,
     pub(crate) source: E,
     datagram: B,
@@ -329,12 +340,12 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         let OpenTicket {
             key,
             header,
-            session_born,
+            session,
         } = ticket;
         Self {
-            key,
+            key: Some(key),
             header,
-            session_born,
+            session,
             peer,
             source,
             datagram,
@@ -350,8 +361,9 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
 
     /// Opens the datagram in place. Does nothing the second time. Costs one pass of the cipher.
     pub fn run(&mut self) {
-        if let Some((lane, state)) = self.lane() {
-            *state = OpenState::of(lane.key.open(lane.counter, &[], lane.buffer).is_ok());
+        if let Some(lane) = self.lane() {
+            self.state = OpenState::of(lane.key.open(lane.counter, &[], lane.buffer).is_ok());
+            self.key = None;
         }
     }
 
@@ -363,22 +375,18 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
     where
         Self: 'j,
     {
-        let mut jobs = jobs.into_iter();
+        let mut jobs = jobs.into_iter().filter(|job| job.key.is_some()).fuse();
         loop {
-            let mut states = [const { None }; CHUNK];
-            let mut free = states.iter_mut();
-            let lanes = jobs.by_ref().filter_map(Self::lane).map(|(lane, state)| {
-                if let Some(slot) = free.next() {
-                    *slot = Some(state);
-                }
-                lane
-            });
+            let mut chunk: [_; CHUNK] = core::array::from_fn(|_| jobs.next());
+            let lanes = chunk.iter_mut().flatten().filter_map(|job| job.lane());
             let Some((mut lanes, n)) = gather(lanes, blank_open) else {
                 return;
             };
             open_batch(lanes.get_mut(..n).unwrap_or_default());
-            for (lane, state) in lanes.iter().zip(states.into_iter().flatten()) {
-                *state = OpenState::of(lane.authentic);
+            let verdicts = lanes.map(|lane| lane.authentic);
+            for (job, authentic) in chunk.into_iter().flatten().zip(verdicts) {
+                job.state = OpenState::of(authentic);
+                job.key = None;
             }
         }
     }
@@ -420,19 +428,15 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         }
     }
 
-    fn lane(&mut self) -> Option<(OpenLane<'_>, &mut OpenState)> {
-        if self.state != OpenState::Sealed {
-            return None;
-        }
+    fn lane(&mut self) -> Option<OpenLane<'_>> {
         // A buffer that has shrunk since `begin` gives an empty body, which is not authentic.
         let datagram = self.datagram.as_mut();
-        let lane = OpenLane {
-            key: &self.key,
+        Some(OpenLane {
+            key: self.key.as_ref()?,
             counter: self.header.counter,
             buffer: datagram.get_mut(DataHeader::LEN..).unwrap_or_default(),
             authentic: false,
-        };
-        Some((lane, &mut self.state))
+        })
     }
 }
 
@@ -461,7 +465,7 @@ impl<B, E: fmt::Debug> fmt::Debug for OpenJob<B, E> {
 pub(crate) struct OpenTicket {
     pub(crate) key: AeadKey,
     pub(crate) header: DataHeader,
-    pub(crate) session_born: Instant,
+    pub(crate) session: u64,
 }
 
 /// A datagram that was authentic and new, and what it carried.

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quietwire::{
-    Cidr, Env, Instant, Interface, Load, Outgoing, PeerConfig, PresharedKey, PrivateKey, Tunnel,
+    Cidr, Env, Instant, Interface, Load, OpenJob, Outgoing, PeerConfig, PresharedKey, PrivateKey,
+    Tunnel,
 };
 use support::secrets::{HandshakeSecrets, opens, static_static};
 use support::*;
@@ -312,6 +313,52 @@ fn erasing_leaves_no_session_key_in_a_tunnel() {
             assert_holds_none(&bytes_of(&**tunnel), &secrets);
         }
     }
+}
+
+/// Nor in a vector of jobs that were taken out of it, or that had to grow: a job has no key any more
+/// once it has run, and a batch runs its jobs before they come there.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "see the top of the file")]
+fn batches_leave_no_key_in_freed_memory() {
+    let mut pair = pair(NodeKind::Interface);
+    live(&mut pair, 2);
+    pair.mend();
+    let secrets = secrets(&pair);
+    let now = pair.now;
+    let inner = packet(Alice, 300);
+    let watch = Watch::start();
+    let Node::Interface(alice, _) = &mut pair[Alice] else {
+        panic!("not an interface");
+    };
+    let (mut sealed, mut datagrams) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        // An iterator that does not know its length, so that the vector grows under way.
+        let mut left = 50;
+        let outgoing = std::iter::from_fn(|| {
+            left -= 1;
+            (left > 0).then(|| Outgoing::apart(&inner, vec![0; 400]))
+        });
+        alice.seal_batch(now, outgoing, &mut sealed);
+        for job in sealed.drain(..) {
+            let (mut buffer, range) = job.unwrap().into_parts();
+            buffer.truncate(range.end);
+            datagrams.push(buffer);
+        }
+    }
+    drop(sealed);
+    let Node::Interface(bob, _) = &mut pair[Bob] else {
+        panic!("not an interface");
+    };
+    let mut opening: Vec<_> = datagrams
+        .drain(..)
+        .map(|datagram| bob.begin_open(now, Alice.addr(), datagram).unwrap())
+        .collect();
+    OpenJob::run_all(&mut opening);
+    for job in opening.drain(..) {
+        bob.finish_open(now, job).unwrap();
+    }
+    drop(opening);
+    assert_holds_none(watch.freed(), &secrets);
 }
 
 /// When a handshake is over, only the keys of its session are left of it.

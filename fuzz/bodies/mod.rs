@@ -6,6 +6,7 @@
 
 mod allowed_ips;
 mod authentic;
+mod config;
 mod input;
 mod packet;
 mod puppet;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use allowed_ips::allowed_ips_model;
 pub use authentic::receive_authentic;
+pub use config::config;
 pub use raw::receive;
 pub use replay::replay_model;
 pub use sim::sim;

@@ -77,3 +77,8 @@ fn allowed_ips_model() {
 fn sim() {
     replay("sim", bodies::sim);
 }
+
+#[test]
+fn config() {
+    replay("config", bodies::config);
+}

@@ -8,6 +8,7 @@ mod changes;
 mod cookies;
 mod corpus;
 mod handshake;
+mod hostile;
 mod oracle;
 mod puppet;
 mod routing;

@@ -1,7 +1,8 @@
 //! Data: counters, the window, what inner packets must look like, padding, and buffers.
 
 use quietwire::{
-    Instant, Interface, OpenJob, Outgoing, PeerConfig, Received, Rejected, SealError, Tunnel,
+    Instant, Interface, OpenJob, Outgoing, PeerConfig, Received, Rejected, SealError, SealJob,
+    Tunnel,
 };
 
 use crate::puppet::{ALICE, BOB, Got, Rig, Session, for_both, ipv4, on_node, to_node, to_puppet};
@@ -603,6 +604,49 @@ fn counters_keep_the_order_of_the_calls() {
         }
         assert_eq!(session.open(&rig.seal(&packet).unwrap()).0, 10);
     });
+}
+
+/// An iterator that ends for a moment and then goes on, as `Iterator` allows.
+struct Faltering<I>(I, u32);
+
+impl<I: Iterator> Iterator for Faltering<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.1 += 1;
+        if self.1 % 3 == 0 { None } else { self.0.next() }
+    }
+}
+
+/// Whatever iterator brings the jobs of a batch, what is shown as a sealed datagram is one, and what
+/// is shown as opened was opened.
+#[test]
+fn batches_take_any_iterator() {
+    let mut rig = Rig::new(NodeKind::Tunnel);
+    let mut session = rig.as_responder();
+    let packet = to_puppet(64);
+    let (mut seals, mut opens) = (Vec::new(), Vec::new());
+    for _ in 0..40 {
+        let outgoing = Outgoing::in_place([&[0; 16], &packet[..], &[0; 16]].concat(), 16..80);
+        let job = on_node!(&mut rig.node, node => node.begin_seal(rig.now, outgoing));
+        seals.push(job.unwrap());
+        let datagram = session.seal(&marked());
+        let job = on_node!(&mut rig.node, node => node.begin_open(rig.now, ALICE.addr(), datagram));
+        opens.push(job.unwrap());
+    }
+    SealJob::run_all(Faltering(seals.iter_mut(), 0));
+    for job in &mut seals {
+        if !job.datagram().is_empty() {
+            assert_eq!(session.open(job.datagram()).1, packet);
+        }
+        job.run();
+        assert_eq!(session.open(job.datagram()).1, packet);
+    }
+    OpenJob::run_all(Faltering(opens.iter_mut(), 0));
+    for job in opens {
+        let opened = on_node!(&mut rig.node, node => node.finish_open(rig.now, job));
+        assert_eq!(opened.unwrap().packet(), marked());
+    }
 }
 
 /// The three verbs agree: sealing in place, apart and as a job make the same datagram but for the

@@ -4,20 +4,15 @@
 //! second time: three session slots, a set of seen counters, and the windows of time in which each
 //! timer must act. Where the library draws jitter the model knows a window instead of an instant.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{MS, SEC};
+use super::SEC;
+use super::parts::{Due, Session, Traffic};
 
 const REKEY_AFTER: u64 = 120 * SEC;
-const REJECT_AFTER: u64 = 180 * SEC;
 const ERASE_AFTER: u64 = 540 * SEC;
 const REKEY_TIMEOUT: u64 = 5 * SEC;
 const KEEPALIVE: u64 = 10 * SEC;
-/// No more than this is added to a retransmission.
-const JITTER: u64 = 334 * MS;
-/// How many counters behind the greatest are still accepted.
-const WINDOW: u64 = 8192 - 64;
 /// Initiations in a row: 20, and as many again as fit before silence asks for a new start.
 const ATTEMPTS: u32 = 20 + 4;
 
@@ -28,73 +23,6 @@ pub(crate) enum Verdict {
     Reject,
     /// Both are right, for reasons that the model does not follow.
     Either,
-}
-
-/// A session as one side sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Session {
-    local: u32,
-    remote: u32,
-    is_initiator: bool,
-    born: u64,
-    next_counter: u64,
-    /// Counters given to packets that are not on the wire yet.
-    reserved: BTreeSet<u64>,
-    seen: BTreeSet<u64>,
-}
-
-impl Session {
-    fn new(local: u32, remote: u32, is_initiator: bool, born: u64) -> Self {
-        Self {
-            local,
-            remote,
-            is_initiator,
-            born,
-            next_counter: 0,
-            reserved: BTreeSet::new(),
-            seen: BTreeSet::new(),
-        }
-    }
-
-    fn is_live(&self, now: u64) -> bool {
-        now.saturating_sub(self.born) < REJECT_AFTER
-    }
-
-    fn is_new(&self, counter: u64) -> bool {
-        let greatest = self.seen.last().copied().unwrap_or(0);
-        !self.seen.contains(&counter) && greatest.saturating_sub(counter) <= WINDOW
-    }
-}
-
-/// A time before which something cannot and after which it must have happened.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    from: u64,
-    by: u64,
-}
-
-impl Due {
-    fn after(now: u64, delay: u64) -> Self {
-        let from = now + delay;
-        Self {
-            from,
-            by: from + JITTER,
-        }
-    }
-}
-
-/// Datagrams and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) datagrams: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Traffic {
-    fn count(&mut self, len: usize) {
-        self.datagrams += 1;
-        self.bytes += len as u64;
-    }
 }
 
 /// One node's knowledge of one peer.
