@@ -90,7 +90,10 @@ fn roaming() {
         pair.run_until(secs(6));
         let mut replayed = pair.log.iter().rfind(|d| d.from == Alice).unwrap().clone();
         replayed.source = "203.0.113.66:6666".parse().unwrap();
-        pair.tell(Alice, "has its last datagram replayed from 203.0.113.66:6666");
+        pair.tell(
+            Alice,
+            "has its last datagram replayed from 203.0.113.66:6666",
+        );
         pair.deliver(replayed);
         let to = pair[Bob].endpoint().unwrap();
         pair.tell(Bob, &format!("sends to {to}"));
