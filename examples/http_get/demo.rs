@@ -13,9 +13,10 @@ use quietwire::{Cidr, PrivateKey};
 use sha2::{Digest, Sha256};
 
 use crate::download::download;
-use crate::http::{self, Url};
+use crate::http;
 use crate::node::{Failure, Node, is_stopped};
 use crate::tcp::Stream;
+use crate::url::Url;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));

@@ -1,6 +1,6 @@
-//! Asks the name servers of a configuration, through the tunnel.
+//! From the name of a host to an address that the tunnel reaches.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::dns::{GetQueryResultError, Socket};
@@ -8,8 +8,39 @@ use smoltcp::wire::DnsQueryType;
 
 use crate::node::{Failure, Node};
 
-/// The first address of `name`, of a family that the node has an address of.
-pub(crate) fn resolve(node: &mut Node, servers: &[IpAddr], name: &str) -> Result<IpAddr, Failure> {
+/// The address of a host. A name is asked for through the tunnel if there are name servers to ask,
+/// and of the system if not, as a machine would do on which `wg-quick` has set up the tunnel.
+pub(crate) fn find(node: &mut Node, servers: &[IpAddr], host: &str) -> Result<IpAddr, Failure> {
+    let address = match host.parse() {
+        Ok(address) => address,
+        Err(_) if servers.is_empty() => ask_system(node, host)?,
+        Err(_) => ask_servers(node, servers, host)?,
+    };
+    if has_family_of(node, address) {
+        Ok(address)
+    } else {
+        Err(format!("[Interface] has no Address of the family of {address}").into())
+    }
+}
+
+fn has_family_of(node: &Node, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => node.stack.ipv4_addr().is_some(),
+        IpAddr::V6(_) => node.stack.ipv6_addr().is_some(),
+    }
+}
+
+fn ask_system(node: &Node, name: &str) -> Result<IpAddr, Failure> {
+    eprintln!("asking the system, outside of the tunnel, for the address of {name}");
+    let found = (name, 0).to_socket_addrs();
+    let found = found
+        .map_err(|error| format!("{name}: {error}; the configuration has no DNS to ask instead"))?;
+    let mut found = found.map(|found| found.ip());
+    let address = found.find(|address| has_family_of(node, *address));
+    address.ok_or_else(|| format!("{name} has no address that the tunnel reaches").into())
+}
+
+fn ask_servers(node: &mut Node, servers: &[IpAddr], name: &str) -> Result<IpAddr, Failure> {
     for server in servers {
         node.establish(*server)
             .map_err(|error| format!("the name server {server}: {error}"))?;

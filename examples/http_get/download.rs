@@ -6,10 +6,11 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::http::{self, Response, Url};
+use crate::http::{self, Response};
 use crate::node::{Failure, Node};
 use crate::progress::{Progress, megabytes, rate};
 use crate::tcp::Stream;
+use crate::url::Url;
 
 /// What a download was: how much in what time.
 #[derive(Clone, Copy, Debug)]

@@ -3,16 +3,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use quietwire::config::Config;
 
 use crate::dns;
 use crate::download::download;
-use crate::http::Url;
+
 use crate::node::{Failure, Node};
 use crate::setup;
+use crate::url::Url;
 
 pub(crate) fn run(
     config: &Path,
@@ -28,11 +29,14 @@ pub(crate) fn run(
     let mut node = Node::new(&config, socket)?;
     prepare(&node)?;
 
-    let address = find_address(&mut node, &config, url)?;
     if let Some(path) = pcap {
-        let ip = own_ip(&node, address)?;
-        node.wire.capture(path, (ip, port).into())?;
+        let own = SocketAddr::new(own_ip(&node)?, port);
+        node.wire.capture(path, own)?;
     }
+
+    let servers = config.interface.dns.iter().flat_map(|dns| dns.parse());
+    let servers: Vec<IpAddr> = servers.collect();
+    let address = dns::find(&mut node, &servers, &url.host)?;
     let handshake = node.establish(address)?;
     eprintln!("handshake in {handshake:.1?}");
     let to = SocketAddr::new(address, url.port);
@@ -53,61 +57,18 @@ fn read(path: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The address of the server. A name is asked for through the tunnel if the configuration says
-/// where, and of the system if not, as `wg-quick` would have it.
-fn find_address(node: &mut Node, config: &Config, url: &Url) -> Result<IpAddr, Failure> {
-    let host = url.host.as_str();
-    let servers: Vec<IpAddr> = config
-        .interface
-        .dns
-        .iter()
-        .flat_map(|dns| dns.parse())
-        .collect();
-    let address = match host.parse() {
-        Ok(address) => address,
-        Err(_) if servers.is_empty() => {
-            eprintln!("asking the system, outside of the tunnel, for the address of {host}");
-            let found = (host, url.port).to_socket_addrs();
-            let mut found = found.map_err(|error| {
-                format!("{host}: {error}; the configuration has no DNS = to ask instead")
-            })?;
-            found
-                .find(|found| has_family_of(node, found.ip()))
-                .map(|found| found.ip())
-                .ok_or_else(|| format!("{host} has no address that the tunnel reaches"))?
-        }
-        Err(_) => dns::resolve(node, &servers, host)?,
+/// The address from which the system sends to the peers: that of a socket which is told where to
+/// send, but never does.
+fn own_ip(node: &Node) -> Result<IpAddr, Failure> {
+    let endpoint = node.tunnel.peers().find_map(|peer| peer.endpoint());
+    let endpoint = endpoint.ok_or("no [Peer] has an Endpoint")?;
+    let any: IpAddr = match endpoint {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    if has_family_of(node, address) {
-        Ok(address)
-    } else {
-        Err(format!("[Interface] has no Address of the family of {address}").into())
-    }
-}
-
-fn has_family_of(node: &Node, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(_) => node.stack.ipv4_addr().is_some(),
-        IpAddr::V6(_) => node.stack.ipv6_addr().is_some(),
-    }
-}
-
-/// The address from which the system sends to the peer that `destination` is behind: that of a
-/// socket which is told where to send, but never does.
-fn own_ip(node: &Node, destination: IpAddr) -> Result<IpAddr, Failure> {
-    let peer = node
-        .tunnel
-        .route(destination)
-        .and_then(|id| node.tunnel.peer(id));
-    let endpoint = peer.and_then(|peer| peer.endpoint());
-    let endpoint = endpoint.ok_or("no peer with an Endpoint has this in its AllowedIPs")?;
-    let unspecified: IpAddr = if endpoint.is_ipv4() {
-        [0; 4].into()
-    } else {
-        [0; 16].into()
-    };
-    let socket = UdpSocket::bind((unspecified, 0))?;
-    socket.connect(endpoint)?;
+    let socket = UdpSocket::bind((any, 0))?;
+    let told = socket.connect(endpoint);
+    told.map_err(|error| format!("cannot send to {endpoint}: {error}"))?;
     Ok(socket.local_addr()?.ip())
 }
 

@@ -11,7 +11,7 @@
 //! | `wire.rs`, `pcap.rs` | the UDP socket; what crosses it, as a file for Wireshark |
 //! | `setup.rs` | from a configuration file to the parts of a node |
 //! | `tcp.rs`, `dns.rs` | connections and names, through the tunnel |
-//! | `http.rs`, `download.rs`, `progress.rs` | one download |
+//! | `url.rs`, `http.rs`, `download.rs`, `progress.rs` | one download |
 //! | `demo.rs`, `fetch.rs` | the two things that the program does |
 
 mod demo;
@@ -25,6 +25,7 @@ mod pcap;
 mod progress;
 mod setup;
 mod tcp;
+mod url;
 mod wire;
 
 use std::env;
@@ -33,8 +34,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::download::UnwelcomeStatus;
-use crate::http::Url;
 use crate::node::{Failure, Node, is_stopped};
+use crate::url::Url;
 
 const USAGE: &str = "\
 Usage: http_get [--size MB] [--pcap FILE]

@@ -117,7 +117,9 @@ impl Node {
         let Some(id) = self.tunnel.route(destination) else {
             return Err(format!("{destination} is in no peer's AllowedIPs").into());
         };
-        if let Some(mut peer) = self.tunnel.peer_mut(id) {
+        if !self.is_established(id)
+            && let Some(mut peer) = self.tunnel.peer_mut(id)
+        {
             peer.initiate(start);
         }
         while !self.is_established(id) {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use quietwire::config::{Config, Endpoint};
-use quietwire::{Instant, Interface, PeerConfig};
+use quietwire::{Instant, Interface};
 use smoltcp::iface::{Config as StackConfig, Interface as Stack};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
@@ -63,16 +63,7 @@ pub(crate) fn tunnel(config: &Config) -> Result<Interface, Failure> {
     let now = Instant::from_nanos(0);
     let mut tunnel = Interface::new(Some(private_key), now);
     for section in &config.peers {
-        let mut peer = PeerConfig::new(section.public_key)
-            .allowed_ips(&section.allowed_ips)
-            .persistent_keepalive(section.persistent_keepalive.unwrap_or(0))
-            .mtu(mtu(config));
-        if let Some(psk) = &section.preshared_key {
-            peer = peer.preshared_key(psk.clone());
-        }
-        if let Some(address) = section.endpoint.as_ref().and_then(address_of) {
-            peer = peer.endpoint(address);
-        }
+        let peer = section.to_peer_config().mtu(mtu(config));
         let added = tunnel.add_peer(now, &peer);
         added.map_err(|error| format!("[Peer] {}: {error}", section.public_key))?;
     }

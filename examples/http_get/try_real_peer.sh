@@ -6,6 +6,8 @@
 # peer, with a web server and a name server behind it; in the other one is http_get, which has no
 # network device of its own. Nothing outside of the two is changed, and nothing is left behind.
 #
+# With LONG=1 there is also a download that takes longer than a session lives.
+#
 # Needs root, /dev/net/tun, ip (iproute2), wg (wireguard-tools) and python3. Exits with 77 where it
 # cannot run.
 set -euo pipefail
@@ -93,14 +95,15 @@ ip -n "$peer" link set "$device" mtu 1420 up
 
 # What is behind the peer: a name server that knows one name, and a web server.
 cat >"$work/behind.py" <<'PYTHON'
-import http.server, os, socket, socketserver, sys, threading
+import http.server, socket, socketserver, sys, threading, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         body = open(sys.argv[1], "rb").read()
-        kinds = {"/length": self.length, "/chunked": self.chunked, "/close": self.until_close}
+        kinds = {"/length": self.length, "/chunked": self.chunked, "/close": self.until_close,
+                 "/slow": self.slow}
         if self.path not in kinds:
             return self.send_error(404)
         self.send_response(200)
@@ -123,6 +126,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def until_close(self, body):
         self.end_headers()
         self.wfile.write(body)
+
+    def slow(self, body):
+        self.send_header("Content-Length", "200000")
+        self.end_headers()
+        for second in range(200):
+            time.sleep(1)
+            self.wfile.write(body[1000 * second:1000 * (second + 1)])
 
     def log_message(self, *_):
         pass
@@ -202,6 +212,12 @@ expect_file() {
     fetch "$@" || true
     verdict "$(sha256sum <"$work/body" 2>/dev/null)" "$expected" "$* ($(tail -1 "$work/log"))"
 }
+# Whether Wireshark takes every datagram of the last capture for WireGuard, with a right checksum.
+expect_capture() {
+    command -v tshark >/dev/null || return 0
+    count() { tshark -o udp.check_checksum:TRUE -r "$work/pcap" -Y "$1" 2>"$work/log" | wc -l; }
+    verdict "$(count 'wg and udp.checksum.status == "Good"')" "$(count frame)" "the capture in Wireshark"
+}
 expect_status() {
     local wanted=$1 status=0
     shift
@@ -213,13 +229,19 @@ echo "the peer is $started"
 expect_file wg4.conf http://10.88.0.1:8000/length
 expect_file wg4.conf http://10.88.0.1:8000/chunked
 expect_file wg4.conf http://10.88.0.1:8000/close
+expect_capture
 expect_file wg4.conf http://web.test:8000/length
 expect_file wg4.conf 'http://[fd88::1]:8000/length'
 expect_file wg6.conf http://10.88.0.1:8000/length
+expect_capture
 expect_file wg6.conf 'http://[fd88::1]:8000/chunked'
 expect_status 3 wg4.conf http://10.88.0.1:8000/missing
 expect_status 1 wg4.conf http://10.88.0.1:8001/
 expect_status 1 wg4.conf http://nobody.test/
 expect_status 1 wg4.conf http://10.99.0.1/
+if [ "${LONG:-0}" = 1 ]; then
+    expected=$(head -c 200000 "$work/file" | sha256sum)
+    expect_file wg4.conf http://10.88.0.1:8000/slow
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use quietwire::{Control, Instant, Interface, Load, PeerConfig, PrivateKey, Rejected};
 
-use crate::puppet::{ALICE, BOB, Got, Puppet, Rig, for_both, index_at, macs, to_puppet};
+use crate::puppet::{ALICE, BOB, Got, NOTHING, Puppet, Rig, for_both, index_at, macs, to_puppet};
 use crate::support::{Node, NodeKind, millis, secs};
 
 /// A message that costs a multiplication if it passes the gate: its mac1 is right, the rest is not.
@@ -452,7 +452,7 @@ fn responses_prove_their_address_too() {
         rig.puppet.read_cookie(&reply, index, macs(&response).1);
         rig.puppet.sign(&mut response);
         assert_eq!(rig.give(&response), Ok(Got::Control(Control::Response)));
-        assert_eq!(session.open(&rig.only()).1, vec![]);
+        assert_eq!(session.open(&rig.only()).1, NOTHING);
     });
 }
 

@@ -499,7 +499,7 @@ fn jobs_of_another_interface_are_refused() {
     for_both(|kind| {
         let mut genuine = Genuine::new(kind);
         let mut other = Rig::new(kind);
-        other.rng = SeededRng(4711);
+        other.rng = SeededRng::new(4711);
         other.as_responder();
         other.skip(secs(10));
         other.asks();

@@ -20,6 +20,9 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 
 use crate::support::{Node, NodeKind, SeededRng, Side, millis, secs};
 
+/// The content of a keepalive.
+pub(crate) const NOTHING: Vec<u8> = Vec::new();
+
 /// Calls the same method on either kind of node.
 macro_rules! on_node {
     ($node:expr, $x:ident => $call:expr) => {
@@ -361,7 +364,7 @@ impl Rig {
             puppet,
             now: Instant::from_millis(1_000_000),
             unix: secs(1_700_000_000),
-            rng: SeededRng(7),
+            rng: SeededRng::new(7),
             events: Vec::new(),
             stamp: secs(1_700_000_000),
         }
@@ -488,7 +491,7 @@ impl Rig {
         let (response, session) = self.puppet.respond(heard);
         assert_eq!(self.give(&response), Ok(Got::Control(Control::Response)));
         let keepalive = self.only();
-        assert_eq!(session.open(&keepalive), (0, vec![]));
+        assert_eq!(session.open(&keepalive), (0, NOTHING));
         session
     }
 

@@ -130,7 +130,7 @@ impl Hub {
         Self {
             interface: Interface::new(Some(&BOB.private_key()), now),
             now,
-            rng: SeededRng(3),
+            rng: SeededRng::new(3),
         }
     }
 
@@ -316,7 +316,7 @@ fn sessions_of_an_interface_do_not_mix() {
 fn datagrams_of_another_tunnel_are_refused() {
     for_both(|kind| {
         let (mut here, mut there) = (Rig::new(kind), Rig::new(kind));
-        there.rng = SeededRng(1234);
+        there.rng = SeededRng::new(1234);
         let mut session = there.as_responder();
         let asked = there.asks_after_a_pause();
         here.as_responder();

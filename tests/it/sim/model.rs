@@ -10,9 +10,12 @@ use super::SEC;
 use super::parts::{Due, Session, Traffic};
 
 const REKEY_AFTER: u64 = 120 * SEC;
+const REKEY_ON_RECEIVE: u64 = 165 * SEC;
 const ERASE_AFTER: u64 = 540 * SEC;
 const REKEY_TIMEOUT: u64 = 5 * SEC;
 const KEEPALIVE: u64 = 10 * SEC;
+/// Initiations of one peer that come faster are refused.
+pub(crate) const FLOOD: u64 = SEC / 50;
 /// Initiations in a row: 20, and as many again as fit before silence asks for a new start.
 const ATTEMPTS: u32 = 20 + 4;
 
@@ -65,6 +68,10 @@ pub(crate) struct Model {
     series: u32,
     /// Somebody has asked for a session since the last one was established.
     is_asked: bool,
+    /// An initiation must go out now, unless a handshake message did just before.
+    is_initiation_due: bool,
+    /// The session was found to be ending by what came in under it, which counts once.
+    is_last_minute: bool,
 }
 
 impl Model {
@@ -99,6 +106,8 @@ impl Model {
             attempts: 0,
             series: 0,
             is_asked: false,
+            is_initiation_due: false,
+            is_last_minute: false,
         }
     }
 
@@ -153,7 +162,7 @@ impl Model {
             self.silence
                 .get_or_insert(Due::after(now, KEEPALIVE + REKEY_TIMEOUT));
         }
-        self.reserve(len)
+        self.reserve(now, len)
     }
 
     /// There was no session for a packet.
@@ -162,12 +171,12 @@ impl Model {
             !self.can_send(now),
             "no packet sealed in spite of a live session"
         );
-        self.attempts = 0;
-        self.is_asked = true;
+        self.asked();
     }
 
-    fn reserve(&mut self, len: usize) -> (u32, u64) {
+    fn reserve(&mut self, now: u64, len: usize) -> (u32, u64) {
         self.sent.count(len);
+        self.is_initiation_due |= self.is_initiator_since(now, REKEY_AFTER);
         let session = self.current.as_mut().unwrap();
         let counter = session.next_counter;
         session.next_counter += 1;
@@ -198,7 +207,7 @@ impl Model {
             "a keepalive that nothing asked for"
         );
         self.owes_keepalive = false;
-        self.reserve(len)
+        self.reserve(now, len)
     }
 
     /// An initiation was sent, whose writing was begun at `begun`.
@@ -232,8 +241,12 @@ impl Model {
         self.any_sent(now);
     }
 
+    fn is_initiator_since(&self, now: u64, age: u64) -> bool {
+        let is_old = |session: &Session| session.is_initiator && now >= session.born + age;
+        self.current.as_ref().is_some_and(is_old)
+    }
+
     fn may_initiate(&self, now: u64) -> bool {
-        let is_old = |session: &Session| session.is_initiator && now >= session.born + REKEY_AFTER;
         let unanswered = self.outstanding.is_some()
             && self
                 .handshake_sent_at
@@ -243,7 +256,7 @@ impl Model {
             || unanswered
             || is_silent
             || self.is_silence_in_doubt
-            || self.current.as_ref().is_some_and(is_old)
+            || self.is_initiator_since(now, REKEY_AFTER)
     }
 
     pub(crate) fn response_sent(&mut self, now: u64, local: u32, remote: u32, len: usize) {
@@ -290,6 +303,11 @@ impl Model {
         remote: u32,
         len: usize,
     ) {
+        let is_early = |at: u64| now < at + FLOOD;
+        assert!(
+            !self.accepted_initiation_at.is_some_and(is_early),
+            "a flood of initiations"
+        );
         self.owed_response = Some(remote);
         self.accepted_initiation_at = Some(now);
         self.any_received(now, from, len);
@@ -332,6 +350,10 @@ impl Model {
             self.current = self.next.take();
             self.established(now);
         }
+        if self.is_initiator_since(now, REKEY_ON_RECEIVE) && !self.is_last_minute {
+            self.is_last_minute = true;
+            self.is_initiation_due = true;
+        }
         self.any_received(now, from, len);
         if is_keepalive {
         } else if self.keepalive_at.is_some() {
@@ -348,6 +370,7 @@ impl Model {
         self.retry = None;
         self.series = 0;
         self.is_asked = false;
+        self.is_last_minute = false;
     }
 
     pub(crate) fn event_established(&mut self) {
@@ -380,6 +403,7 @@ impl Model {
 impl Model {
     pub(crate) fn asked(&mut self) {
         self.is_asked = true;
+        self.is_initiation_due |= self.endpoint.is_some();
         self.attempts = 0;
     }
 
@@ -416,6 +440,7 @@ impl Model {
         self.attempts = 0;
         self.series = 0;
         self.is_asked = false;
+        self.is_last_minute = false;
         self.traversed(now);
     }
 
@@ -426,6 +451,7 @@ impl Model {
         self.outstanding = None;
         self.owed_response = None;
         self.owes_keepalive = false;
+        self.is_initiation_due = false;
     }
 
     /// The node handled its timeouts at `now`.
@@ -460,6 +486,10 @@ impl Model {
         self.owes_keepalive = false;
         assert_eq!(self.owed_response, None, "a response is missing");
         let sent = self.handshake_sent_at;
+        if core::mem::take(&mut self.is_initiation_due) {
+            let is_recent = sent.is_some_and(|sent| now < sent + REKEY_TIMEOUT);
+            assert!(is_recent, "an initiation is missing");
+        }
         let just_sent = |due: Due| sent.is_some_and(|sent| sent + REKEY_TIMEOUT > due.from);
         if let Some(due) = self.retry.filter(|due| due.by <= now) {
             assert!(just_sent(due), "a retransmission is missing");

@@ -7,15 +7,11 @@ use std::net::SocketAddr;
 
 use quietwire::{Control, HandshakeJob, HandshakeStep, Rejected};
 
-use super::SEC;
 use super::device::{Got, View};
-use super::ledger::Content;
-use super::model::Verdict;
+use super::ledger::{Content, word};
+use super::model::{FLOOD, Model, Verdict};
 use super::node::{Job, Node};
 use super::world::{Happening, World};
-
-/// Initiations of one peer that come faster are refused.
-const FLOOD: u64 = SEC / 50;
 
 type Judged = Result<(usize, Got), Rejected>;
 
@@ -50,6 +46,7 @@ impl World {
         let result = node.device.receive(now, from, &mut datagram.to_vec());
         if let Err(reason) = &result {
             assert_same(&before, node, *reason);
+            assert_uncounted(&before, node, datagram);
         }
         self.judge(n, from, datagram, verdict, &result);
         result.is_ok()
@@ -356,4 +353,20 @@ fn assert_same(before: &(Vec<View>, Option<u64>), node: &Node, reason: Rejected)
         is_same,
         "the deadline was changed by a datagram refused as {reason:?}"
     );
+}
+
+/// A datagram for an index that nobody has any more is on nobody's account.
+fn assert_uncounted((before, _): &(Vec<View>, Option<u64>), node: &Node, datagram: &[u8]) {
+    let receiver = match (datagram.first(), datagram.len()) {
+        (Some(2), 92) => word(datagram, 8),
+        (Some(3), 64) => word(datagram, 4),
+        (Some(4), 32..) => word(datagram, 4),
+        _ => return,
+    };
+    let is_exact = |model: &Model| model.is_exact;
+    let is_live = |model: &Model| model.indices().any(|index| index == receiver);
+    if node.models.iter().all(is_exact) && !node.models.iter().any(is_live) {
+        let (after, _) = node.views();
+        assert_eq!(*before, after, "counted for a peer: {datagram:02x?}");
+    }
 }
