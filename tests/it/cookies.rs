@@ -457,6 +457,33 @@ fn responses_prove_their_address_too() {
     });
 }
 
+/// A node that reads a whole batch of a flood before it is polled still answers its peer: a tunnel
+/// keeps one reply and prefers that one, an interface keeps 256.
+#[test]
+fn the_peer_gets_its_cookie_amid_a_batch() {
+    for_both(|kind| {
+        for before in [0, 100] {
+            let mut rig = Rig::new(kind);
+            rig.node.set_load(Load::UnderLoad);
+            let (initiation, _) = rig.initiation();
+            for n in 0..before {
+                let _ = rig.give_from(v4(n, 1), &garbage(n));
+            }
+            assert_eq!(rig.give(&initiation), Err(Rejected::CookieRequired));
+            for n in 0..100 {
+                let _ = rig.give_from(v4(n, 2), &garbage(n));
+            }
+            let mut sent = rig.transmits();
+            sent.retain(|(to, _)| *to == ALICE.addr());
+            assert_eq!(sent.len(), 1, "after {before}");
+            let index = index_at(&initiation, 4);
+            rig.puppet
+                .read_cookie(&sent[0].1, index, macs(&initiation).1);
+            rig.responds();
+        }
+    });
+}
+
 /// All cookie replies of an interface have nonces of their own.
 #[test]
 fn nonces_of_cookie_replies_differ() {
