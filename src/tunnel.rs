@@ -445,6 +445,13 @@ impl<E: Endpoint> Single<E> {
         Ok(single)
     }
 
+    /// Whether the peer is at this IP address, by what we know.
+    fn is_at(&self, address: SocketAddr) -> bool {
+        let ip = |address: SocketAddr| address.ip().to_canonical();
+        let known = self.peer.endpoint();
+        known.is_some_and(|endpoint| ip(endpoint.address()) == ip(address))
+    }
+
     fn set_allowed_ips(&mut self, allowed_ips: &[Cidr]) -> Result<(), ConfigError> {
         let mut prefixes = [None; MAX_ALLOWED_IPS];
         if allowed_ips.len() > prefixes.len() {
@@ -519,18 +526,20 @@ impl<E: Endpoint> Peers<E> for Single<E> {
     }
 
     fn take_token(&mut self, now: Instant, source: SocketAddr) -> bool {
-        let ip = |address: SocketAddr| address.ip().to_canonical();
-        let is_peer = |endpoint: E| ip(endpoint.address()) == ip(source);
+        let is_peer = self.is_at(source);
         let [peer, others] = &mut self.buckets;
-        let bucket = match self.peer.endpoint() {
-            Some(endpoint) if is_peer(endpoint) => peer,
-            _ => others,
-        };
+        let bucket = if is_peer { peer } else { others };
         bucket.get_or_insert_with(|| Bucket::new(now)).take(now)
     }
 
     fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {
-        self.cookie.replace(cookie).is_none()
+        // In a flood the reply that matters is the one to where the peer is.
+        let waits = |waiting: &OwedCookie<E>| self.is_at(waiting.to.address());
+        let is_better = self.is_at(cookie.to.address()) || !self.cookie.as_ref().is_some_and(waits);
+        if is_better {
+            self.cookie = Some(cookie);
+        }
+        is_better
     }
 
     fn pop_cookie(&mut self) -> Option<OwedCookie<E>> {

@@ -75,7 +75,7 @@ pub(crate) trait Peers<E> {
 /// A cookie reply that is owed to somebody who may not be a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwedCookie<E> {
-    to: E,
+    pub(crate) to: E,
     receiver: u32,
     mac1: [u8; MAC_LEN],
 }
