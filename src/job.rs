@@ -18,7 +18,6 @@ use crate::crypto::aead::{AeadKey, OpenLane, SealLane, TAG_LEN, open_batch, seal
 use crate::error::{Rejected, SealError};
 use crate::event::PeerId;
 use crate::ip;
-use crate::time::Instant;
 use crate::wire::{DATA_OVERHEAD, DataHeader};
 
 /// How many packets the cipher is given at once: enough to fill every lane, little enough to stay
@@ -234,9 +233,9 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
     /// Writes the header and the padding, and hands the rest to the cipher, which cannot fail.
     fn lane(&mut self) -> Option<SealLane<'_>> {
         let key = self.key.as_ref()?;
-        self.sealed = true;
         let datagram = self.outgoing.buffer.as_mut().get_mut(self.layout.range())?;
         let (header, body) = datagram.split_first_chunk_mut::<{ DataHeader::LEN }>()?;
+        self.sealed = true;
         *header = self.header.emit();
         let source = match self.outgoing.payload {
             Payload::Apart(packet) => Some(packet),
@@ -321,8 +320,8 @@ pub struct OpenJob<B, E = SocketAddr> {
     /// `None` once the job has run, as in a [`SealJob`].
     key: Option<AeadKey>,
     pub(crate) header: DataHeader,
-    /// Tells this session from a later one with the same index.
-    pub(crate) session_born: Instant,
+    /// Tells this session from any other, also from one with the same index.
+    pub(crate) session: u64,
     pub(crate) peer: PeerId,
     pub(crate) source: E,
     datagram: B,
@@ -341,12 +340,12 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         let OpenTicket {
             key,
             header,
-            session_born,
+            session,
         } = ticket;
         Self {
             key: Some(key),
             header,
-            session_born,
+            session,
             peer,
             source,
             datagram,
@@ -466,7 +465,7 @@ impl<B, E: fmt::Debug> fmt::Debug for OpenJob<B, E> {
 pub(crate) struct OpenTicket {
     pub(crate) key: AeadKey,
     pub(crate) header: DataHeader,
-    pub(crate) session_born: Instant,
+    pub(crate) session: u64,
 }
 
 /// A datagram that was authentic and new, and what it carried.

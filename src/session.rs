@@ -9,6 +9,7 @@ use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
 use crate::crypto::aead::AeadKey;
+use crate::crypto::blake2s::hash;
 use crate::noise::TransportKeys;
 use crate::replay::Window;
 use crate::time::Instant;
@@ -31,6 +32,8 @@ pub(crate) enum Role {
 pub(crate) struct Session {
     pub(crate) role: Role,
     pub(crate) born: Instant,
+    /// Tells this session from any other, also from one with the same index: a hash of its key.
+    pub(crate) id: u64,
     /// The index by which the peer addresses this session.
     pub(crate) local_index: u32,
     /// The index by which we address it.
@@ -51,9 +54,11 @@ impl Session {
         remote_index: u32,
         keys: TransportKeys,
     ) -> Self {
+        let [i0, i1, i2, i3, i4, i5, i6, i7, ..] = hash(&[b"session", keys.receive.expose()]);
         Self {
             role,
             born,
+            id: u64::from_le_bytes([i0, i1, i2, i3, i4, i5, i6, i7]),
             local_index,
             remote_index,
             send_key: AeadKey::new(keys.send),

@@ -110,6 +110,15 @@ impl<E: Endpoint> Many<E> {
             generation: 0,
             entry: None,
         });
+        // Now, so that neither packets nor timeouts allocate later.
+        self.schedule.cover(slot);
+        for list in [
+            &mut self.owe_handshake,
+            &mut self.owe_keepalive,
+            &mut self.have_events,
+        ] {
+            list.cover(slot);
+        }
         Ok(slot)
     }
 

@@ -32,6 +32,13 @@ impl Schedule {
         }
     }
 
+    /// Makes room for all slots up to `slot`, so that filing their deadlines does not allocate.
+    pub(crate) fn cover(&mut self, slot: u32) {
+        extend(&mut self.positions, slot, NONE);
+        let slots = self.positions.len();
+        self.heap.reserve(slots.saturating_sub(self.heap.len()));
+    }
+
     /// The earliest deadline on file. O(1).
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.first().map(|entry| entry.at)
@@ -166,6 +173,11 @@ impl ReadyList {
             first: NONE,
             last: NONE,
         }
+    }
+
+    /// Makes room for all slots up to `slot`, so that pushing them does not allocate.
+    pub(crate) fn cover(&mut self, slot: u32) {
+        extend(&mut self.links, slot, Link::ABSENT);
     }
 
     /// Whether no slot waits.

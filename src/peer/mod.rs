@@ -188,11 +188,10 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         if !session.can_receive(now, timings.reject_after_time, header.counter) {
             return Err(Rejected::SessionExpired);
         }
-        let (key, session_born) = (session.receive_key().clone(), session.born);
         Ok(OpenTicket {
-            key,
+            key: session.receive_key().clone(),
             header,
-            session_born,
+            session: session.id,
         })
     }
 
@@ -211,7 +210,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         let session = self
             .keyring
             .receiver_mut(receiver)
-            .filter(|session| session.born == job.session_born)
+            .filter(|session| session.id == job.session)
             .ok_or(Rejected::Superseded)?;
         if !session.can_receive(now, timings.reject_after_time, counter) {
             return Err(Rejected::SessionExpired);

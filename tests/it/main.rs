@@ -5,13 +5,19 @@
 )]
 
 mod changes;
+mod cookies;
+mod corpus;
 mod handshake;
+mod hostile;
 mod memory;
 mod oracle;
 mod puppet;
+mod routing;
+mod sim;
 mod support;
 mod timers;
 mod timers_clock;
 mod timers_keepalive;
 mod timers_session;
 mod transcripts;
+mod transport;

@@ -149,6 +149,32 @@ impl Puppet {
         }
     }
 
+    /// As [`read_response`](Self::read_response), of a message that may be to somebody else.
+    pub(crate) fn try_read(&self, asked: Asked, message: &[u8]) -> Option<Session> {
+        let mut state = asked.state;
+        if index_at(message, 8) != asked.index {
+            return None;
+        }
+        state.read_message(&message[12..60], &mut [0; 48]).ok()?;
+        Some(Session {
+            noise: state.into_stateless_transport_mode().ok()?,
+            local: asked.index,
+            remote: index_at(message, 4),
+            counter: 0,
+        })
+    }
+
+    /// As [`hear`](Self::hear), of a message that may be to somebody else.
+    pub(crate) fn try_hear(&self, message: &[u8]) -> Option<Heard> {
+        let mut state = self.builder().build_responder().unwrap();
+        state.read_message(&message[8..116], &mut [0; 64]).ok()?;
+        Some(Heard {
+            stamp: [0; 12],
+            sender: index_at(message, 4),
+            state,
+        })
+    }
+
     /// Reads an initiation; the caller sees its timestamp.
     pub(crate) fn hear(&self, message: &[u8]) -> Heard {
         assert_eq!(message.len(), 148);

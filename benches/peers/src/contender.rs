@@ -23,6 +23,10 @@ pub enum Work {
     Seal(usize),
     /// Opening a packet of that IP length.
     Open(usize),
+    /// Sealing packets of that IP length, handed over 16 at a time.
+    SealBatch(usize),
+    /// Opening packets of that IP length, handed over 16 at a time.
+    OpenBatch(usize),
     /// Refusing an initiation with a wrong mac1.
     Refuse,
 }
@@ -90,14 +94,23 @@ impl<T: Tunnel> Pair<T> {
             .collect()
     }
 
-    fn seal(&mut self, length: usize, count: usize) -> Duration {
+    /// Hands packets over singly or `at_once` many at a time.
+    fn seal(&mut self, length: usize, count: usize, at_once: usize) -> Duration {
         let mut packets = self.packets(length, count);
         let mut tally = Tally::default();
         let start = Instant::now();
-        for packet in &mut packets {
-            self.first
-                .seal(packet, &mut tally)
-                .expect("there is a session");
+        if at_once == 1 {
+            for packet in &mut packets {
+                self.first
+                    .seal(packet, &mut tally)
+                    .expect("there is a session");
+            }
+        } else {
+            for batch in packets.chunks_mut(at_once) {
+                self.first
+                    .seal_batch(batch, &mut tally)
+                    .expect("there is a session");
+            }
         }
         let elapsed = start.elapsed();
         assert_eq!(
@@ -114,7 +127,7 @@ impl<T: Tunnel> Pair<T> {
         elapsed
     }
 
-    fn open(&mut self, length: usize, count: usize) -> Duration {
+    fn open(&mut self, length: usize, count: usize, at_once: usize) -> Duration {
         let mut wire = Outcome::default();
         for packet in &mut self.packets(length, count) {
             self.first
@@ -125,10 +138,18 @@ impl<T: Tunnel> Pair<T> {
         let mut datagrams: Vec<_> = wire.sent.iter().map(load).collect();
         let mut tally = Tally::default();
         let start = Instant::now();
-        for datagram in &mut datagrams {
-            self.second
-                .receive(FIRST_ADDRESS, datagram, &mut tally)
-                .expect("it is genuine");
+        if at_once == 1 {
+            for datagram in &mut datagrams {
+                self.second
+                    .receive(FIRST_ADDRESS, datagram, &mut tally)
+                    .expect("it is genuine");
+            }
+        } else {
+            for batch in datagrams.chunks_mut(at_once) {
+                self.second
+                    .receive_batch(FIRST_ADDRESS, batch, &mut tally)
+                    .expect("it is genuine");
+            }
         }
         let elapsed = start.elapsed();
         assert_eq!(
@@ -171,8 +192,10 @@ impl<T: Tunnel> Contender for Pair<T> {
     fn time(&mut self, work: Work, count: usize) -> Duration {
         match work {
             Work::Handshake => self.handshakes(count),
-            Work::Seal(length) => self.seal(length, count),
-            Work::Open(length) => self.open(length, count),
+            Work::Seal(length) => self.seal(length, count, 1),
+            Work::Open(length) => self.open(length, count, 1),
+            Work::SealBatch(length) => self.seal(length, count, AT_ONCE),
+            Work::OpenBatch(length) => self.open(length, count, AT_ONCE),
             Work::Refuse => self.refuse(count),
         }
     }
@@ -182,6 +205,9 @@ impl<T: Tunnel> Contender for Pair<T> {
 const PACKET: [u8; 20] = [
     0x45, 0, 0, 20, 0, 0, 0x40, 0, 64, 59, 0x26, 0xac, 10, 0, 0, 1, 10, 0, 0, 2,
 ];
+
+/// Packets in a batch.
+pub const AT_ONCE: usize = 16;
 
 /// Where mac1 begins in an initiation.
 const MAC1: usize = 116;

@@ -9,6 +9,7 @@ pub mod contender;
 pub mod gotatun;
 pub mod node;
 pub mod packet;
+pub mod quietwire;
 pub mod report;
 pub mod sanstun;
 pub mod tunnel;
@@ -21,6 +22,7 @@ pub use tunnel::{Config, Load, Sink, Tunnel};
 #[must_use]
 pub fn implementations() -> Vec<Implementation> {
     vec![
+        Implementation::of::<quietwire::Quietwire>(),
         Implementation::of::<boringtun::Boringtun>(),
         Implementation::of::<gotatun::Gotatun>(),
         Implementation::of::<sanstun::Sanstun>(),

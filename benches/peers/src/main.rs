@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use quietwire_peers::contender::{Contender, Work};
+use quietwire_peers::contender::{AT_ONCE, Contender, Work};
 use quietwire_peers::report::{CSV_HEADER, Samples, Table, Unit, circumstances};
 use quietwire_peers::{Implementation, implementations};
 
@@ -81,18 +81,23 @@ impl Options {
         }
         for length in LENGTHS.into_iter().filter(|_| self.wants("tunnel")) {
             let count = BATCH / length;
-            list.push(Measurement::new(
-                &format!("seal {length}"),
-                Work::Seal(length),
-                3,
-                count,
-            ));
-            list.push(Measurement::new(
-                &format!("open {length}"),
-                Work::Open(length),
-                3,
-                count,
-            ));
+            let whole = count.next_multiple_of(AT_ONCE);
+            list.extend([
+                Measurement::new(&format!("seal {length}"), Work::Seal(length), 3, count),
+                Measurement::new(&format!("open {length}"), Work::Open(length), 3, count),
+                Measurement::new(
+                    &format!("seal {length}, {AT_ONCE} at a time"),
+                    Work::SealBatch(length),
+                    3,
+                    whole,
+                ),
+                Measurement::new(
+                    &format!("open {length}, {AT_ONCE} at a time"),
+                    Work::OpenBatch(length),
+                    3,
+                    whole,
+                ),
+            ]);
         }
         if self.wants("mac1") {
             list.push(Measurement::new("wrong mac1", Work::Refuse, 3, 64));

@@ -83,6 +83,37 @@ pub trait Tunnel: Sized {
     /// The implementation's, if it does not take the packet.
     fn seal(&mut self, packet: &mut Self::Packet, sink: &mut impl Sink) -> Result<(), Self::Error>;
 
+    /// Sends inner packets, in one call if the implementation has one for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal), for the first packet that is not taken.
+    fn seal_batch(
+        &mut self,
+        packets: &mut [Self::Packet],
+        sink: &mut impl Sink,
+    ) -> Result<(), Self::Error> {
+        packets
+            .iter_mut()
+            .try_for_each(|packet| self.seal(packet, sink))
+    }
+
+    /// Handles datagrams from `source`, in one call if the implementation has one for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive), for the first datagram that is dropped.
+    fn receive_batch(
+        &mut self,
+        source: SocketAddr,
+        datagrams: &mut [Self::Datagram],
+        sink: &mut impl Sink,
+    ) -> Result<(), Self::Error> {
+        datagrams
+            .iter_mut()
+            .try_for_each(|datagram| self.receive(source, datagram, sink))
+    }
+
     /// Does what has fallen due.
     ///
     /// # Errors

@@ -345,7 +345,7 @@ fn an_old_session_is_renewed_by_sending() {
         }
         link.handshake(First);
         for _ in 0..11 {
-            link.first.advance(Duration::from_secs(10));
+            link.advance(Duration::from_secs(10));
             link.exchange(100);
             let due = link.first.timers();
             assert!(
@@ -353,7 +353,7 @@ fn an_old_session_is_renewed_by_sending() {
                 "{due:?}"
             );
         }
-        link.first.advance(Duration::from_secs(11));
+        link.advance(Duration::from_secs(11));
         let sent = link.first.seal(&ipv4(100, 1)).sent;
         let (data, more): (Vec<_>, Vec<_>) = sent
             .into_iter()
