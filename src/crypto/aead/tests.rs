@@ -208,7 +208,7 @@ fn what_does_not_fit_is_left_alone() {
                     buffer: &mut short,
                 },
             );
-            seal_batch(&mut [tight_lane, short_lane]);
+            seal_batch([tight_lane, short_lane]);
             assert_eq!(tight, vec![0x77; length + TAG_LEN]);
             assert_eq!(short, vec![0x77; length]);
         }
@@ -241,7 +241,7 @@ fn debug_shows_neither_keys_nor_packets() {
         key: &key,
         counter: 1,
         buffer: &mut buffer,
-        authentic: true,
+        authentic: &mut true,
     };
     let shown = std::format!("{shown} {lane:?}");
     assert!(
