@@ -64,6 +64,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use crate::peer::PeerConfig;
 use crate::{Cidr, PresharedKey, PrivateKey, PublicKey};
 
 pub use error::{ParseError, Problem};
@@ -201,6 +202,23 @@ impl PeerSection {
             persistent_keepalive: None,
             extra: Vec::new(),
         }
+    }
+
+    /// The section as an [`Interface`](crate::Interface) takes it.
+    ///
+    /// An endpoint that is a name is left out, because nothing here can look names up: replace it by
+    /// an [`Endpoint::Address`] first. The MTU is a property of the interface in this format: set it
+    /// on the result.
+    #[must_use]
+    pub fn to_peer_config(&self) -> PeerConfig<'_> {
+        let mut peer = PeerConfig::new(self.public_key)
+            .preshared_key(self.preshared_key.clone().unwrap_or_default())
+            .persistent_keepalive(self.persistent_keepalive.unwrap_or_default())
+            .allowed_ips(&self.allowed_ips);
+        if let Some(Endpoint::Address(address)) = self.endpoint {
+            peer = peer.endpoint(address);
+        }
+        peer
     }
 }
 

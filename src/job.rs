@@ -3,8 +3,8 @@
 //! A packet passes three steps: `begin` (on the state machine: route, check, reserve a counter), `run`
 //! (here: the cipher, owned and `Send`, many packets at once), and for packets received `finish` (on
 //! the state machine: replay check, timers, roaming). A job carries its own copy of one key, which is
-//! wiped when the job is dropped; a job in flight therefore outlives the erasure of its session until
-//! it is dropped, but what it opened is refused by `finish`.
+//! wiped when the job has run or is dropped; a job in flight therefore outlives the erasure of its
+//! session, but what it opened is refused by `finish`.
 //!
 //! The buffer of a job is the caller's: anything that lends `&mut [u8]`, so `&mut [u8]` itself,
 //! `Vec<u8>` or a pooled type. There is no way to the plaintext of an [`OpenJob`] but through
@@ -19,7 +19,6 @@ use crate::error::{Rejected, SealError};
 use crate::event::PeerId;
 use crate::ip;
 use crate::session::Session;
-use crate::time::Instant;
 use crate::wire::{DATA_OVERHEAD, DataHeader};
 
 /// A packet to seal: where it lies, and where its datagram goes.
@@ -111,6 +110,7 @@ impl Place {
 // It is moved several times on its way, which is cheap up to 128 bytes: those it has with a `Vec`.
 #[must_use = "a packet is sealed by running its job"]
 pub struct SealJob<'p, B, E = SocketAddr> {
+    /// Erased when the job has run, so that a job taken out of a collection leaves no key there.
     key: AeadKey,
     draft: Draft,
     buffer: B,
@@ -189,12 +189,7 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
 
     /// Seals the packet. Does nothing the second time. Costs one pass of the cipher.
     pub fn run(&mut self) {
-        if let Some(lane) = self.lane() {
-            match lane.source {
-                None => lane.key.seal(lane.counter, &[], lane.buffer),
-                Some(packet) => lane.key.seal_from(lane.counter, &[], packet, lane.buffer),
-            }
-        }
+        seal_batch(self.lane());
     }
 
     /// Seals many packets, of any peers and sizes, at once.
@@ -239,15 +234,19 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
 
     /// Writes the header and the padding, and hands the rest to the cipher, which cannot fail.
     fn lane(&mut self) -> Option<SealLane<'_>> {
-        if core::mem::replace(&mut self.draft.is_sealed, true) {
-            return None;
-        }
         let range = self.range();
         let Draft {
-            receiver, counter, ..
+            receiver,
+            counter,
+            is_sealed,
+            ..
         } = self.draft;
+        if is_sealed {
+            return None;
+        }
         let datagram = self.buffer.as_mut().get_mut(range)?;
         let (header, body) = datagram.split_first_chunk_mut::<{ DataHeader::LEN }>()?;
+        self.draft.is_sealed = true;
         *header = DataHeader::new(receiver, counter).emit();
         let source = match self.source {
             Source::Apart(packet) => Some(packet),
@@ -260,7 +259,7 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
             }
         };
         Some(SealLane {
-            key: &self.key,
+            key: &mut self.key,
             counter,
             source,
             buffer: body,
@@ -333,10 +332,11 @@ impl<B> Outgoing<'_, B> {
 /// refused by `finish_open`.
 #[must_use = "a datagram is opened by running its job and finishing it"]
 pub struct OpenJob<B, E = SocketAddr> {
+    /// Erased when the job has run, as in a [`SealJob`].
     key: AeadKey,
     pub(crate) header: DataHeader,
-    /// Tells this session from a later one with the same index.
-    pub(crate) session_born: Instant,
+    /// Tells this session from any other, also from one with the same index.
+    pub(crate) session: u64,
     pub(crate) peer: PeerId,
     pub(crate) source: E,
     datagram: B,
@@ -356,7 +356,7 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         Self {
             key: session.receive_key().clone(),
             header,
-            session_born: session.born,
+            session: session.id,
             peer,
             source,
             datagram,
@@ -373,9 +373,7 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
 
     /// Opens the datagram in place. Does nothing the second time. Costs one pass of the cipher.
     pub fn run(&mut self) {
-        if let Some(lane) = self.lane() {
-            *lane.authentic = lane.key.open(lane.counter, &[], lane.buffer).is_ok();
-        }
+        open_batch(self.lane());
     }
 
     /// Opens many datagrams, of any sessions and sizes, at once. A forged one costs its neighbours
@@ -436,7 +434,7 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
         // A buffer that has shrunk since `begin` gives an empty body, which is not authentic.
         let datagram = self.datagram.as_mut();
         Some(OpenLane {
-            key: &self.key,
+            key: &mut self.key,
             counter: self.header.counter,
             buffer: datagram.get_mut(DataHeader::LEN..).unwrap_or_default(),
             authentic: &mut self.is_authentic,

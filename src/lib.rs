@@ -46,9 +46,10 @@ mod admission;
 mod handshake;
 mod job;
 
+mod session;
+
 mod cookie;
 mod noise;
-mod session;
 mod timers;
 
 mod replay;

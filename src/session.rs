@@ -4,10 +4,12 @@
 //! when one follows another. It reserves counters and checks replays; it does no cryptography,
 //! which is the business of the jobs in `job`.
 
+use core::mem;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
 use crate::crypto::aead::AeadKey;
+use crate::crypto::blake2s::hash;
 use crate::noise::TransportKeys;
 use crate::replay::Window;
 use crate::time::Instant;
@@ -30,6 +32,8 @@ pub(crate) enum Role {
 pub(crate) struct Session {
     pub(crate) role: Role,
     pub(crate) born: Instant,
+    /// Tells this session from any other, also from one with the same index: a hash of its key.
+    pub(crate) id: u64,
     /// The index by which the peer addresses this session.
     pub(crate) local_index: u32,
     /// The index by which we address it.
@@ -50,9 +54,11 @@ impl Session {
         remote_index: u32,
         keys: TransportKeys,
     ) -> Self {
+        let [i0, i1, i2, i3, i4, i5, i6, i7, ..] = hash(&[b"session", keys.receive.expose()]);
         Self {
             role,
             born,
+            id: u64::from_le_bytes([i0, i1, i2, i3, i4, i5, i6, i7]),
             local_index,
             remote_index,
             send_key: AeadKey::new(keys.send),
@@ -158,6 +164,9 @@ impl DerefMut for Inline {
 }
 
 /// The three slots of a peer.
+///
+/// Sessions change their slot by swapping, and end by being dropped where they lie: moving one out
+/// of a slot would leave its keys behind there.
 #[derive(Debug)]
 pub(crate) struct Keyring<S> {
     previous: Option<S>,
@@ -182,7 +191,12 @@ impl<S: Store> Keyring<S> {
     /// A session that waits for confirmation is demoted to `previous` instead of lost, so that two
     /// crossing handshakes converge.
     pub(crate) fn add_initiated(&mut self, session: Session) {
-        self.previous = self.next.take().or_else(|| self.current.take());
+        self.previous = None;
+        if self.next.is_some() {
+            mem::swap(&mut self.previous, &mut self.next);
+        } else {
+            mem::swap(&mut self.previous, &mut self.current);
+        }
         self.current = Some(S::from(session));
     }
 
@@ -194,11 +208,13 @@ impl<S: Store> Keyring<S> {
 
     /// A datagram was authentic under the session with this index: whether that confirmed it.
     pub(crate) fn confirm(&mut self, local_index: u32) -> bool {
-        let Some(session) = self.next.take_if(|next| next.local_index == local_index) else {
+        let is_next = |next: &S| next.local_index == local_index;
+        if !self.next.as_ref().is_some_and(is_next) {
             return false;
-        };
-        self.previous = self.current.take();
-        self.current = Some(session);
+        }
+        self.previous = None;
+        mem::swap(&mut self.previous, &mut self.current);
+        mem::swap(&mut self.current, &mut self.next);
         true
     }
 

@@ -420,7 +420,8 @@ struct Single<E> {
     /// `None` allows everything.
     allowed_ips: Option<[Option<Cidr>; MAX_ALLOWED_IPS]>,
     cookie: Option<OwedCookie<E>>,
-    bucket: Option<Bucket>,
+    /// The peer's address has a budget of handshakes for itself; all others share one.
+    buckets: [Option<Bucket>; 2],
 }
 
 impl<E: Endpoint> Single<E> {
@@ -441,7 +442,7 @@ impl<E: Endpoint> Single<E> {
             peer,
             allowed_ips: None,
             cookie: None,
-            bucket: None,
+            buckets: [None; 2],
         };
         if let Some(allowed_ips) = config.allowed_ips {
             single.set_allowed_ips(allowed_ips)?;
@@ -529,10 +530,15 @@ impl<E: Endpoint> Peers<E> for Single<E> {
             .then_some(Self::ID)
     }
 
-    fn take_token(&mut self, now: Instant, _source: SocketAddr) -> bool {
-        self.bucket
-            .get_or_insert_with(|| Bucket::new(now))
-            .take(now)
+    fn take_token(&mut self, now: Instant, source: SocketAddr) -> bool {
+        let ip = |address: SocketAddr| address.ip().to_canonical();
+        let is_peer = |endpoint: E| ip(endpoint.address()) == ip(source);
+        let [peer, others] = &mut self.buckets;
+        let bucket = match self.peer.endpoint() {
+            Some(endpoint) if is_peer(endpoint) => peer,
+            _ => others,
+        };
+        bucket.get_or_insert_with(|| Bucket::new(now)).take(now)
     }
 
     fn push_cookie(&mut self, cookie: OwedCookie<E>) -> bool {

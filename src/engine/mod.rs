@@ -6,6 +6,8 @@
 //! This file holds the data path; `handshakes` holds what is polled.
 
 mod handshakes;
+#[cfg(test)]
+mod tests;
 
 use core::net::{IpAddr, SocketAddr};
 

@@ -211,13 +211,18 @@ impl<E: Endpoint> Interface<E> {
         packets: impl IntoIterator<Item = Outgoing<'p, B>>,
         sealed: &mut Vec<Result<SealJob<'p, B, E>, SealFailure<'p, B>>>,
     ) {
-        let first = sealed.len();
-        sealed.extend(
-            packets
-                .into_iter()
-                .map(|outgoing| self.begin_seal(now, outgoing)),
-        );
-        SealJob::run_all(sealed.iter_mut().skip(first).flatten());
+        let packets = packets.into_iter();
+        sealed.reserve(packets.size_hint().0);
+        let mut waiting = sealed.len();
+        for outgoing in packets {
+            // A vector that grows leaves its jobs' bytes behind: they must have no key any more.
+            if sealed.len() == sealed.capacity() {
+                SealJob::run_all(sealed.iter_mut().skip(waiting).flatten());
+                waiting = sealed.len();
+            }
+            sealed.push(self.begin_seal(now, outgoing));
+        }
+        SealJob::run_all(sealed.iter_mut().skip(waiting).flatten());
     }
 
     /// Takes many datagrams, of any kind and from any sources. One result for each is appended to

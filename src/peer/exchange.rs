@@ -154,14 +154,12 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         index: u32,
         env: &mut Env<'_>,
     ) -> Option<Responding> {
-        if !matches!(self.responder, ResponderState::Owed(_)) {
-            return None;
-        }
-        let writing = ResponderState::Writing { index };
-        let ResponderState::Owed(accepted) = core::mem::replace(&mut self.responder, writing)
-        else {
+        let ResponderState::Owed(accepted) = &self.responder else {
             return None;
         };
+        // Cloned and dropped where it lies, because what is moved out of leaves its bytes behind.
+        let accepted = accepted.clone();
+        self.responder = ResponderState::Writing { index };
         self.handshake_sent_at = Some(now);
         self.timers.reseed(u64::from_le_bytes(env.random()));
         Some(Responding {

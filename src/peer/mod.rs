@@ -209,7 +209,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         let session = self
             .keyring
             .receiver_mut(receiver)
-            .filter(|session| session.born == job.session_born)
+            .filter(|session| session.id == job.session)
             .ok_or(Rejected::Superseded)?;
         if !session.can_receive(now, timings.reject_after_time, counter) {
             return Err(Rejected::SessionExpired);

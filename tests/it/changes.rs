@@ -146,7 +146,7 @@ fn handshakes_go_on_under_the_new_private_key() {
         let peer = PeerConfig::new(key.public_key());
         bob.add_peer(start, &peer).unwrap()
     });
-    let mut rng = SeededRng(5);
+    let mut rng = SeededRng::new(5);
     let mut handshake = |alice: &mut Tunnel, now: Instant, expected: PeerId| {
         let mut env = Env::new(&mut rng, secs(1_700_000_000) + (now - start));
         alice.initiate(now);
@@ -209,7 +209,7 @@ fn new_private_key_forgets_the_handshake_under_way() {
 #[test]
 fn new_private_key_supersedes_jobs_in_flight() {
     let start = Instant::from_nanos(0);
-    let mut rng = SeededRng(5);
+    let mut rng = SeededRng::new(5);
     let mut env = Env::new(&mut rng, secs(1_700_000_000));
     let config =
         |side: Side| PeerConfig::new(side.other().public_key()).endpoint(side.other().addr());
@@ -571,7 +571,7 @@ fn a_removed_peer_leaves_nothing() {
     assert_eq!(alice.route(Bob.inner().into()), None);
     assert_eq!(alice.poll_timeout(), None);
     assert!(alice.poll_event().is_none());
-    let mut rng = SeededRng(1);
+    let mut rng = SeededRng::new(1);
     let mut env = Env::new(&mut rng, secs(1_800_000_000));
     assert!(alice.poll_transmit(now + secs(10), &mut env).is_none());
     let failed = alice.begin_seal_to(now, bob, Outgoing::apart(&inner, vec![0; 120]));

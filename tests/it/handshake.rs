@@ -10,7 +10,7 @@ use quietwire::{
 };
 
 use crate::puppet::{
-    ALICE, BOB, Got, Puppet, Rig, for_both, index_at, on_node, tai64n, to_node, to_puppet,
+    ALICE, BOB, Got, NOTHING, Puppet, Rig, for_both, index_at, on_node, tai64n, to_node, to_puppet,
 };
 use crate::support::{Alice, Bob, Fate, Msg, Node, NodeKind, on_both, secs};
 use crate::support::{SeededRng, millis};
@@ -284,7 +284,7 @@ fn the_older_of_two_initiations_never_wins() {
 fn indices_are_unique_and_look_random() {
     let now = Instant::from_nanos(0);
     let mut interface = Interface::new(Some(&BOB.private_key()), now);
-    let mut rng = SeededRng(99);
+    let mut rng = SeededRng::new(99);
     for n in 0..1024_u16 {
         let mut key = [7; 32];
         key[8..10].copy_from_slice(&n.to_le_bytes());
@@ -382,7 +382,7 @@ fn a_slow_response_completes() {
         let heard = rig.puppet.hear(&initiation);
         let (response, session) = rig.puppet.respond(heard);
         assert_eq!(rig.give(&response), Ok(Got::Control(Control::Response)));
-        assert_eq!(session.open(&rig.only()).1, vec![]);
+        assert_eq!(session.open(&rig.only()).1, NOTHING);
     });
 }
 
@@ -485,7 +485,7 @@ fn a_new_private_key_ends_what_the_old_one_began() {
         let heard = rig.puppet.hear(&fresh);
         let (response, new) = rig.puppet.respond(heard);
         rig.give(&response).unwrap();
-        assert_eq!(new.open(&rig.only()).1, vec![]);
+        assert_eq!(new.open(&rig.only()).1, NOTHING);
         rig.as_responder();
     });
 }

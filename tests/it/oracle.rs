@@ -3,7 +3,7 @@
 use quietwire::rand_core::{TryCryptoRng, TryRng};
 use quietwire::{Control, Env};
 
-use crate::puppet::{Got, Rig, for_both, mac, macs, tai64n, to_node, to_puppet};
+use crate::puppet::{Got, NOTHING, Rig, for_both, mac, macs, tai64n, to_node, to_puppet};
 use crate::support::{millis, secs};
 
 const PSKS: [[u8; 32]; 2] = [[0; 32], [0xb7; 32]];
@@ -43,7 +43,7 @@ fn initiator_against_snow() {
             assert_eq!(macs(&initiation).2, [0; 16], "no cookie, no mac2");
             let (response, mut session) = rig.puppet.respond(heard);
             assert_eq!(rig.give(&response), Ok(Got::Control(Control::Response)));
-            assert_eq!(session.open(&rig.only()), (0, vec![]), "the confirmation");
+            assert_eq!(session.open(&rig.only()), (0, NOTHING), "the confirmation");
             for (n, len) in (1..).zip([20, 28, 31, 32, 33, 1420, 9000]) {
                 let packet = to_puppet(len);
                 let (counter, opened) = session.open(&rig.seal(&packet).unwrap());

@@ -20,6 +20,9 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 
 use crate::support::{Node, NodeKind, SeededRng, Side, millis, secs};
 
+/// The content of a keepalive.
+pub(crate) const NOTHING: Vec<u8> = Vec::new();
+
 /// Calls the same method on either kind of node.
 macro_rules! on_node {
     ($node:expr, $x:ident => $call:expr) => {
@@ -147,6 +150,32 @@ impl Puppet {
             remote: index_at(message, 4),
             counter: 0,
         }
+    }
+
+    /// As [`read_response`](Self::read_response), of a message that may be to somebody else.
+    pub(crate) fn try_read(&self, asked: Asked, message: &[u8]) -> Option<Session> {
+        let mut state = asked.state;
+        if index_at(message, 8) != asked.index {
+            return None;
+        }
+        state.read_message(&message[12..60], &mut [0; 48]).ok()?;
+        Some(Session {
+            noise: state.into_stateless_transport_mode().ok()?,
+            local: asked.index,
+            remote: index_at(message, 4),
+            counter: 0,
+        })
+    }
+
+    /// As [`hear`](Self::hear), of a message that may be to somebody else.
+    pub(crate) fn try_hear(&self, message: &[u8]) -> Option<Heard> {
+        let mut state = self.builder().build_responder().unwrap();
+        state.read_message(&message[8..116], &mut [0; 64]).ok()?;
+        Some(Heard {
+            stamp: [0; 12],
+            sender: index_at(message, 4),
+            state,
+        })
     }
 
     /// Reads an initiation; the caller sees its timestamp.
@@ -335,7 +364,7 @@ impl Rig {
             puppet,
             now: Instant::from_millis(1_000_000),
             unix: secs(1_700_000_000),
-            rng: SeededRng(7),
+            rng: SeededRng::new(7),
             events: Vec::new(),
             stamp: secs(1_700_000_000),
         }
@@ -462,7 +491,7 @@ impl Rig {
         let (response, session) = self.puppet.respond(heard);
         assert_eq!(self.give(&response), Ok(Got::Control(Control::Response)));
         let keepalive = self.only();
-        assert_eq!(session.open(&keepalive), (0, vec![]));
+        assert_eq!(session.open(&keepalive), (0, NOTHING));
         session
     }
 

@@ -249,7 +249,7 @@ fn a_private_key_that_comes_late_starts_what_was_asked_for() {
         .endpoint(Bob.addr())
         .persistent_keepalive(25);
     interface.add_peer(start, &peer).unwrap();
-    let mut rng = SeededRng(1);
+    let mut rng = SeededRng::new(1);
     let mut env = quietwire::Env::new(&mut rng, secs(1_700_000_000));
     let mut now = start;
     for _ in 0..40 {

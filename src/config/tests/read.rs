@@ -391,3 +391,34 @@ fn networks(peer: &PeerSection) -> String {
 fn endpoint(peer: &PeerSection) -> String {
     format!("{:?}", peer.endpoint.as_ref().unwrap())
 }
+
+#[test]
+fn a_section_becomes_a_peer_of_an_interface() {
+    let psk = "FpCyhws9cxwWoV4xELtfJvjJN+zQVRPISllRWgeopVE=";
+    let text = std::format!(
+        "[Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\nPresharedKey = {psk}\n\
+         AllowedIPs = 10.1.0.0/16, fd00::/64\nEndpoint = 192.0.2.7:51820\nPersistentKeepalive = 25\n"
+    );
+    let config: Config = text.parse().unwrap();
+    let now = crate::Instant::from_nanos(0);
+    let mut interface = crate::Interface::new(None, now);
+    let id = interface
+        .add_peer(now, &config.peers[0].to_peer_config().mtu(1380))
+        .unwrap();
+    let peer = interface.peer(id).unwrap();
+    assert_eq!(peer.public_key(), config.peers[0].public_key);
+    assert_eq!(peer.preshared_key().to_base64().as_str(), psk);
+    assert_eq!(peer.endpoint(), Some("192.0.2.7:51820".parse().unwrap()));
+    assert_eq!((peer.persistent_keepalive(), peer.mtu()), (25, 1380));
+    assert_eq!(
+        peer.allowed_ips().collect::<Vec<_>>(),
+        config.peers[0].allowed_ips
+    );
+
+    let mut by_name = config.peers[0].clone();
+    by_name.endpoint = "vpn.example.com:51820".parse().ok();
+    let other = crate::PrivateKey::from_bytes([7; 32]).public_key();
+    by_name.public_key = other;
+    let id = interface.add_peer(now, &by_name.to_peer_config()).unwrap();
+    assert_eq!(interface.peer(id).unwrap().endpoint(), None);
+}

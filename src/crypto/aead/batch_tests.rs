@@ -100,23 +100,25 @@ fn check_batch(messages: &[Message], in_place: bool) {
             }
         })
         .collect();
-    let lanes = messages
-        .iter()
-        .zip(&mut buffers)
-        .map(|(message, buffer)| SealLane {
-            key: &message.key,
-            counter: message.counter,
-            source: (!in_place).then_some(&message.text[..]),
-            buffer,
-        });
+    let copies = || messages.iter().map(|message| message.key.clone());
+    let mut keys: Vec<_> = copies().collect();
+    let lanes = messages.iter().zip(&mut keys).zip(&mut buffers);
+    let lanes = lanes.map(|((message, key), buffer)| SealLane {
+        key,
+        counter: message.counter,
+        source: (!in_place).then_some(&message.text[..]),
+        buffer,
+    });
     seal_batch(lanes);
     for (message, buffer) in messages.iter().zip(&buffers) {
         message.assert_sealed(buffer);
     }
+    let mut keys: Vec<_> = copies().collect();
     let mut verdicts = vec![false; messages.len()];
-    let lanes = messages.iter().zip(&mut buffers).zip(&mut verdicts);
-    open_batch(lanes.map(|((message, buffer), authentic)| OpenLane {
-        key: &message.key,
+    let lanes = messages.iter().zip(&mut keys);
+    let lanes = lanes.zip(&mut buffers).zip(&mut verdicts);
+    open_batch(lanes.map(|(((message, key), buffer), authentic)| OpenLane {
+        key,
         counter: message.counter,
         buffer,
         authentic,
@@ -209,9 +211,9 @@ impl Random {
 proptest! {
     #[test]
     fn a_batch_does_what_its_lanes_would_do_alone(random in vec(Random::strategy(), 0..20)) {
-        let keys: Vec<_> = random.iter().map(Random::aead).collect();
+        let mut keys: Vec<_> = random.iter().map(Random::aead).collect();
         let mut buffers: Vec<_> = random.iter().map(Random::buffer).collect();
-        let lanes = random.iter().zip(&keys).zip(&mut buffers);
+        let lanes = random.iter().zip(&mut keys).zip(&mut buffers);
         let lanes = lanes.map(|((lane, key), buffer)| SealLane {
             key,
             counter: lane.counter,
@@ -231,7 +233,9 @@ proptest! {
         let mut alone = buffers.clone();
         // The opposite of what they are going to be.
         let mut verdicts: Vec<_> = random.iter().map(|lane| lane.tamper.is_some()).collect();
-        let lanes = random.iter().zip(&keys).zip(&mut buffers).zip(&mut verdicts);
+        let mut keys: Vec<_> = random.iter().map(Random::aead).collect();
+        let lanes = random.iter().zip(&mut keys);
+        let lanes = lanes.zip(&mut buffers).zip(&mut verdicts);
         open_batch(lanes.map(|(((lane, key), buffer), authentic)| OpenLane {
             key,
             counter: lane.counter,
@@ -269,10 +273,11 @@ fn every_flipped_bit_is_noticed_and_costs_the_neighbours_nothing() {
                 let mut buffers = vec![sealed.clone(); LANES];
                 buffers[victim][bit / 8] ^= 1 << (bit % 8);
                 let mut alone = buffers[victim].clone();
+                let mut keys = vec![key.clone(); LANES];
                 let mut verdicts = [false; LANES];
-                let lanes = buffers.iter_mut().zip(&mut verdicts);
-                open_batch(lanes.map(|(buffer, authentic)| OpenLane {
-                    key: &key,
+                let lanes = buffers.iter_mut().zip(&mut keys).zip(&mut verdicts);
+                open_batch(lanes.map(|((buffer, key), authentic)| OpenLane {
+                    key,
                     counter: 5,
                     buffer,
                     authentic,

@@ -77,6 +77,11 @@ impl AeadKey {
         self.open_at(&nonce(counter), aad, buffer)
     }
 
+    #[inline]
+    fn erase(&mut self) {
+        self.key = Secret::zeroed();
+    }
+
     fn seal_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
         match self.backend {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
@@ -100,7 +105,8 @@ impl fmt::Debug for AeadKey {
 
 /// One message to be sealed by [`seal_batch`], with empty associated data.
 pub(crate) struct SealLane<'a> {
-    pub(crate) key: &'a AeadKey,
+    /// A job's copy of a key, erased when it was used.
+    pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
     /// As in [`AeadKey::seal_from`]; `None` seals in place, as [`AeadKey::seal`] does.
     pub(crate) source: Option<&'a [u8]>,
@@ -119,7 +125,8 @@ impl fmt::Debug for SealLane<'_> {
 
 /// One message to be opened by [`open_batch`], with empty associated data.
 pub(crate) struct OpenLane<'a> {
-    pub(crate) key: &'a AeadKey,
+    /// A job's copy of a key, erased when it was used.
+    pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
     pub(crate) buffer: &'a mut [u8],
     /// The verdict, written by [`open_batch`] whatever it was before.
@@ -142,10 +149,11 @@ impl fmt::Debug for OpenLane<'_> {
 /// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
 #[inline]
 pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
-    for lane in lanes {
+    for mut lane in lanes {
         match lane.key.backend {
-            Backend::Portable => portable::seal_lane(lane),
+            Backend::Portable => portable::seal_lane(&mut lane),
         }
+        lane.key.erase();
     }
 }
 
@@ -154,10 +162,11 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
 /// A forged message changes nothing for the other lanes.
 #[inline]
 pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
-    for lane in lanes {
+    for mut lane in lanes {
         match lane.key.backend {
-            Backend::Portable => portable::open_lane(lane),
+            Backend::Portable => portable::open_lane(&mut lane),
         }
+        lane.key.erase();
     }
 }
 

@@ -27,26 +27,15 @@ pub(super) fn open(
     open_with(&cipher, nonce.into(), aad, buffer)
 }
 
-pub(super) fn seal_lane(lane: SealLane<'_>) {
-    let SealLane {
-        key,
-        counter,
-        source,
-        buffer,
-    } = lane;
-    if source.is_none_or(|packet| lay_out(packet, buffer).is_some()) {
-        seal(&key.key, &nonce(counter), &[], buffer);
+pub(super) fn seal_lane(lane: &mut SealLane<'_>) {
+    let source = lane.source;
+    if source.is_none_or(|packet| lay_out(packet, lane.buffer).is_some()) {
+        seal(&lane.key.key, &nonce(lane.counter), &[], lane.buffer);
     }
 }
 
-pub(super) fn open_lane(lane: OpenLane<'_>) {
-    let OpenLane {
-        key,
-        counter,
-        buffer,
-        authentic,
-    } = lane;
-    *authentic = open(&key.key, &nonce(counter), &[], buffer).is_ok();
+pub(super) fn open_lane(lane: &mut OpenLane<'_>) {
+    *lane.authentic = open(&lane.key.key, &nonce(lane.counter), &[], lane.buffer).is_ok();
 }
 
 pub(super) fn xseal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], buffer: &mut [u8]) {

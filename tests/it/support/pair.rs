@@ -54,7 +54,7 @@ impl Setup {
             nodes: Side::BOTH.map(|side| self.node(side)),
             now: START,
             unix_base: secs(1_700_000_000),
-            rng: SeededRng(self.seed),
+            rng: SeededRng::new(self.seed),
             addrs: Side::BOTH.map(Side::addr),
             fate: Box::new(|_, _| Fate::Deliver),
             flying: Vec::new(),
@@ -64,6 +64,7 @@ impl Setup {
             events: Vec::new(),
             received: Vec::new(),
             rejected: Vec::new(),
+            story: Vec::new(),
         }
     }
 }
@@ -122,6 +123,8 @@ pub(crate) struct Pair {
     pub(crate) events: Vec<(Duration, Side, Event)>,
     pub(crate) received: Vec<(Duration, Side, Vec<u8>)>,
     pub(crate) rejected: Vec<(Duration, Side, Rejected)>,
+    /// All of the above for a human reader, a line each, in the order in which it happened.
+    pub(crate) story: Vec<String>,
 }
 
 impl Index<Side> for Pair {
@@ -180,7 +183,9 @@ impl Pair {
         let now = self.now;
         match self[from].seal(now, &packet) {
             Ok((_, datagram)) => self.transmit(from, datagram),
-            Err(SealError::NoSession | SealError::NoEndpoint) => {
+            Err(error @ (SealError::NoSession | SealError::NoEndpoint)) => {
+                let len = packet.len();
+                self.tell(from, &format!("packet of {len} bytes waits: {error:?}"));
                 let staged = &mut self.staged[from as usize];
                 staged.push_back(packet);
                 while staged.len() > 128 {
@@ -224,6 +229,7 @@ impl Pair {
         let (now, elapsed) = (self.now, self.elapsed());
         while let Some(event) = self[side].poll_event() {
             self.events.push((elapsed, side, event));
+            self.tell(side, &format!("event {event:?}"));
             match event {
                 Event::Established => {
                     for packet in std::mem::take(&mut self.staged[side as usize]) {
@@ -253,12 +259,31 @@ impl Pair {
             bytes,
         };
         self.log.push(datagram.clone());
-        match (self.fate)(from, datagram.msg()) {
+        let fate = (self.fate)(from, datagram.msg());
+        self.tell_of(&datagram, fate);
+        match fate {
             Fate::Deliver => self.flying.push((self.now, datagram)),
             Fate::Delay(time) => self.flying.push((self.now + time, datagram)),
             Fate::Lose => {}
             Fate::Hold => self.held.push_back(datagram),
         }
+    }
+
+    fn tell_of(&mut self, datagram: &Datagram, fate: Fate) {
+        let (from, msg, len) = (datagram.from, datagram.msg(), datagram.bytes.len());
+        let how = match fate {
+            Fate::Deliver | Fate::Delay(_) => "",
+            Fate::Lose => " (lost)",
+            Fate::Hold => " (held)",
+        };
+        let line = format!("-> {:?}  {msg:?} {len}{how}", from.other());
+        self.tell(from, &line);
+    }
+
+    /// Adds a line to the story.
+    pub(crate) fn tell(&mut self, side: Side, what: &str) {
+        let (time, side) = (self.elapsed().as_secs_f64(), format!("{side:?}"));
+        self.story.push(format!("{time:>12.6}  {side:<5} {what}"));
     }
 
     /// Hands a datagram to the other side now: one that was held, replayed or made up.
@@ -267,10 +292,14 @@ impl Pair {
         match self[to].receive(now, datagram.source, &mut datagram.bytes) {
             Ok(Received::Packet(packet)) => {
                 let packet = packet.to_vec();
+                self.tell(to, &format!("gets a packet of {} bytes", packet.len()));
                 self.received.push((elapsed, to, packet));
             }
             Ok(_) => {}
-            Err(reason) => self.rejected.push((elapsed, to, reason)),
+            Err(reason) => {
+                self.tell(to, &format!("drops a datagram: {reason:?}"));
+                self.rejected.push((elapsed, to, reason));
+            }
         }
         self.poll(to);
     }

@@ -7,6 +7,7 @@
 
 mod node;
 mod pair;
+pub(crate) mod secrets;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -89,9 +90,22 @@ impl Msg {
     }
 }
 
-/// A deterministic generator (SplitMix64). It keeps no secrets, tests need none.
+/// A deterministic generator, `SplitMix64`. It remembers the keys that were drawn from it.
 #[derive(Clone, Debug)]
-pub(crate) struct SeededRng(pub(crate) u64);
+pub(crate) struct SeededRng {
+    state: u64,
+    /// Draws of 32 bytes, in order: ephemeral keys and the secrets of cookies. At most 64.
+    pub(crate) keys: Vec<[u8; 32]>,
+}
+
+impl SeededRng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            state: seed,
+            keys: Vec::with_capacity(64),
+        }
+    }
+}
 
 impl TryRng for SeededRng {
     type Error = Infallible;
@@ -101,8 +115,8 @@ impl TryRng for SeededRng {
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Ok(x ^ (x >> 31))
     }
@@ -111,6 +125,9 @@ impl TryRng for SeededRng {
         for chunk in out.chunks_mut(8) {
             let word = self.try_next_u64()?.to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+        if self.keys.len() < self.keys.capacity() {
+            self.keys.extend(<[u8; 32]>::try_from(&*out));
         }
         Ok(())
     }
