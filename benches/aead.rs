@@ -1,7 +1,7 @@
 //! The cipher step alone, as the library runs it, beside the crate that the portable backend calls.
 //!
 //! `job` is `SealJob::run` and `OpenJob::run`, `batch` is `run_all` over 16 of them (times are for
-//! all 16), `bare` is `chacha20poly1305` with its key set up once. Beginning and finishing the jobs
+//! all 16), `bare` is `chacha20poly1305` as the portable backend calls it. Beginning and finishing the jobs
 //! is not timed. One group for each backend and direction.
 
 mod support;

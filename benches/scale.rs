@@ -184,23 +184,23 @@ impl World {
 
 /// Takes turns with 64 packets each and prints medians.
 fn compare(single: &mut World, many: &mut World) {
-    const TURN: usize = 64;
+    const TURN: u8 = 64;
     for (name, work) in [
         ("seal", World::seal as fn(&mut World, usize) -> Duration),
         ("receive", World::receive),
     ] {
-        let turns = single.datagrams.len().min(many.datagrams.len()) / TURN;
+        let turns = single.datagrams.len().min(many.datagrams.len()) / usize::from(TURN);
         let [mut one, mut all] = [Vec::new(), Vec::new()];
         for _ in 0..turns {
-            one.push(work(single, TURN));
-            all.push(work(many, TURN));
+            one.push(work(single, TURN.into()));
+            all.push(work(many, TURN.into()));
         }
         if turns == 0 {
             continue;
         }
         let [one, all] = [one, all].map(|mut times| {
             times.sort();
-            times[times.len() / 2].as_secs_f64() * 1e9 / TURN as f64
+            times[times.len() / 2].as_secs_f64() * 1e9 / f64::from(TURN)
         });
         println!(
             "{name} 64 bytes: single peer {one:.0} ns, random one of {} {all:.0} ns, ratio {:.2}",

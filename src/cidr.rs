@@ -72,6 +72,7 @@ impl Cidr {
 
     /// Whether `address` is in the block; never across the families.
     #[must_use]
+    #[inline]
     pub const fn contains(self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(block), IpAddr::V4(v4)) => match mask_v4(self.prefix_len) {

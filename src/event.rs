@@ -51,8 +51,9 @@ impl Events {
     }
 
     #[cfg(any(test, feature = "alloc"))]
+    #[inline]
     pub(crate) fn is_empty(self) -> bool {
-        self.waiting.iter().all(Option::is_none)
+        matches!(self.waiting, [None, ..])
     }
 
     fn remove(&mut self, event: Event) {

@@ -72,6 +72,7 @@ impl core::error::Error for Malformed {}
 /// assert_eq!(ip::parse(&packet[..39]), Err(ip::Malformed::NotIp));
 /// # Ok::<(), ip::Malformed>(())
 /// ```
+#[inline]
 pub fn parse(packet: &[u8]) -> Result<Inner, Malformed> {
     let header = Header::of(packet).ok_or(Malformed::NotIp)?;
     let length = total_length(packet).filter(|&length| length <= packet.len());
@@ -84,12 +85,14 @@ pub fn parse(packet: &[u8]) -> Result<Inner, Malformed> {
 
 /// Reads the source address; `None` if the bytes do not start with a whole IP header.
 #[must_use]
+#[inline]
 pub fn source(packet: &[u8]) -> Option<IpAddr> {
     Header::of(packet).map(|header| header.source)
 }
 
 /// Reads the destination address; `None` if the bytes do not start with a whole IP header.
 #[must_use]
+#[inline]
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     Header::of(packet).map(|header| header.destination)
 }
@@ -100,6 +103,7 @@ pub fn destination(packet: &[u8]) -> Option<IpAddr> {
 /// header. The claim may exceed `packet`, as it does when only the head of a packet is given:
 /// [`parse`] compares. An IPv6 packet can claim up to 65,575 bytes.
 #[must_use]
+#[inline]
 pub fn total_length(packet: &[u8]) -> Option<usize> {
     match Header::of(packet)?.version {
         Version::V4 => Some(usize::from(word(packet, 2)?)).filter(|&length| length >= 20),
@@ -123,6 +127,7 @@ pub fn tos(packet: &[u8]) -> Option<u8> {
 /// The next multiple of 16, but not past the tunnel's MTU; 0 stands for no MTU. Of a packet larger
 /// than the MTU only what exceeds the last whole multiple of the MTU counts, as in the kernel,
 /// where such a packet is one that segments are cut from.
+#[inline]
 pub(crate) fn padded_len(len: usize, mtu: usize) -> usize {
     let unit = if len > mtu {
         len.checked_rem(mtu).unwrap_or(len)
@@ -153,6 +158,7 @@ struct Header {
 }
 
 impl Header {
+    #[inline]
     fn of(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => Self::with::<4>(Version::V4, packet.get(12..)?),
@@ -162,6 +168,7 @@ impl Header {
     }
 
     /// The addresses end the fixed header, so a packet that has both has all of it.
+    #[inline]
     fn with<const N: usize>(version: Version, addresses: &[u8]) -> Option<Self>
     where
         IpAddr: From<[u8; N]>,
@@ -176,6 +183,7 @@ impl Header {
     }
 }
 
+#[inline]
 fn word(packet: &[u8], at: usize) -> Option<u16> {
     packet
         .get(at..)?

@@ -35,6 +35,7 @@ impl Window {
     }
 
     /// Whether [`mark`](Self::mark) would accept `counter` now.
+    #[inline]
     pub(crate) fn check(&self, counter: u64) -> bool {
         if counter > self.greatest {
             return true;
@@ -44,6 +45,7 @@ impl Window {
     }
 
     /// Accepts `counter` unless it was accepted before or lies behind the window.
+    #[inline]
     pub(crate) fn mark(&mut self, counter: u64) -> bool {
         if !self.check(counter) {
             return false;
@@ -78,11 +80,13 @@ impl fmt::Debug for Window {
     }
 }
 
+#[inline]
 fn bit(counter: u64) -> u64 {
     1 << (counter % WORD_BITS)
 }
 
 /// Where the ring holds a block of 64 counters. The remainder fits any `usize`.
+#[inline]
 fn position(block: u64) -> usize {
     usize::try_from(block % (BITS / WORD_BITS)).unwrap_or(0)
 }

@@ -70,6 +70,7 @@ impl Session {
     }
 
     /// Whether the next packet can be sealed.
+    #[inline]
     pub(crate) fn can_send(&self, now: Instant, reject_after: Duration) -> bool {
         !self.retired
             && !self.born.is_older_than(reject_after, now)
@@ -78,11 +79,13 @@ impl Session {
 
     /// Whether a datagram with this counter may be opened. The replay window is not asked yet: it
     /// may only be believed once the datagram is authentic.
+    #[inline]
     pub(crate) fn can_receive(&self, now: Instant, reject_after: Duration, counter: u64) -> bool {
         !self.born.is_older_than(reject_after, now) && counter < REJECT_AFTER_MESSAGES
     }
 
     /// Takes the next counter. [`Self::can_send`] must have been asked.
+    #[inline]
     pub(crate) fn reserve_counter(&mut self) -> u64 {
         let counter = self.next_counter;
         self.next_counter = counter.saturating_add(1);
@@ -90,28 +93,34 @@ impl Session {
     }
 
     /// Marks a counter as received; `false` when it was seen before or is behind the window.
+    #[inline]
     pub(crate) fn mark_received(&mut self, counter: u64) -> bool {
         self.window.mark(counter)
     }
 
     /// Whether sending has brought the session to its message limit.
+    #[inline]
     pub(crate) fn has_sent_many(&self) -> bool {
         self.next_counter > REKEY_AFTER_MESSAGES
     }
 
+    #[inline]
     pub(crate) fn is_old_initiator(&self, now: Instant, age: Duration) -> bool {
         self.role == Role::Initiator && self.born.is_older_than(age, now)
     }
 
     /// Whether sending has ended early.
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
 
+    #[inline]
     pub(crate) fn send_key(&self) -> &AeadKey {
         &self.send_key
     }
 
+    #[inline]
     pub(crate) fn receive_key(&self) -> &AeadKey {
         &self.receive_key
     }

@@ -45,7 +45,7 @@ impl Instant {
     /// With `std`, `Instant::since_epoch(start.elapsed())` is all that a clock needs.
     #[must_use]
     pub fn since_epoch(elapsed: Duration) -> Self {
-        Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+        Self(nanos(elapsed))
     }
 
     /// Nanoseconds since the caller's epoch.
@@ -61,18 +61,26 @@ impl Instant {
     }
 
     /// Whether at least `age` has passed at `now` since `self`.
+    #[inline]
     pub(crate) fn is_older_than(self, age: Duration, now: Self) -> bool {
-        now.saturating_since(self) >= age
+        now.0.saturating_sub(self.0) >= nanos(age)
     }
 }
 
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    #[inline]
     fn add(self, rhs: Duration) -> Self {
-        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanos))
+        Self(self.0.saturating_add(nanos(rhs)))
     }
+}
+
+/// A duration in nanoseconds, saturating. Packets compare and add these, and `as_nanos` has 128 bits.
+#[inline]
+fn nanos(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 impl Sub for Instant {

@@ -158,6 +158,7 @@ impl Default for Timers {
 
 impl Timers {
     /// The earliest deadline.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
         self.deadlines
             .iter()
@@ -175,6 +176,7 @@ impl Timers {
     }
 
     /// Data (not a keepalive) was sent.
+    #[inline]
     pub(crate) fn data_sent(&mut self, now: Instant, timings: &Timings) {
         if !self.is_armed(Timer::NewHandshake) {
             let delay = timings
@@ -186,6 +188,7 @@ impl Timers {
     }
 
     /// Data (not a keepalive) was received and is authentic.
+    #[inline]
     pub(crate) fn data_received(&mut self, now: Instant, timings: &Timings) {
         if self.is_armed(Timer::SendKeepalive) {
             self.need_another_keepalive = true;
@@ -195,17 +198,20 @@ impl Timers {
     }
 
     /// Anything authenticated is sent: data, keepalive or handshake.
+    #[inline]
     pub(crate) fn any_authenticated_sent(&mut self, now: Instant) {
         self.stop(Timer::SendKeepalive);
         self.any_authenticated_traversal(now);
     }
 
     /// Anything authentic was received: data, keepalive or handshake.
+    #[inline]
     pub(crate) fn any_authenticated_received(&mut self, now: Instant) {
         self.stop(Timer::NewHandshake);
         self.any_authenticated_traversal(now);
     }
 
+    #[inline]
     fn any_authenticated_traversal(&mut self, now: Instant) {
         if !self.persistent_interval.is_zero() {
             self.arm(Timer::PersistentKeepalive, now + self.persistent_interval);
@@ -287,6 +293,7 @@ impl Timers {
         };
     }
 
+    #[inline]
     pub(crate) fn stop(&mut self, timer: Timer) {
         *self.slot(timer) = Instant::NEVER;
     }
@@ -318,10 +325,12 @@ impl Timers {
         Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
+    #[inline]
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.deadline(timer) != Instant::NEVER
     }
 
+    #[inline]
     fn deadline(&self, timer: Timer) -> Instant {
         let [retransmit, keepalive, handshake, erase, persistent, expiry] = self.deadlines;
         match timer {
@@ -334,6 +343,7 @@ impl Timers {
         }
     }
 
+    #[inline]
     fn slot(&mut self, timer: Timer) -> &mut Instant {
         let [retransmit, keepalive, handshake, erase, persistent, expiry] = &mut self.deadlines;
         match timer {
@@ -346,6 +356,7 @@ impl Timers {
         }
     }
 
+    #[inline]
     fn arm(&mut self, timer: Timer, at: Instant) {
         *self.slot(timer) = at;
     }

@@ -28,6 +28,7 @@ impl Kind {
     ///
     /// [`Malformed::UnknownType`] when the first four bytes, the reserved ones included, are not
     /// those of a message; [`Malformed::WrongLength`] when the length does not fit the type.
+    #[inline]
     pub const fn of(datagram: &[u8]) -> Result<Self, Malformed> {
         let Some((word, _)) = datagram.split_first_chunk::<4>() else {
             return Err(Malformed::WrongLength);
@@ -226,6 +227,7 @@ impl DataHeader {
 
     /// Reads the header of a datagram that [`Kind::of`] found to be data.
     #[must_use]
+    #[inline]
     pub fn parse(header: &[u8; Self::LEN]) -> Self {
         let mut rest = header.as_slice();
         let _type: [u8; 4] = take(&mut rest);
@@ -237,6 +239,7 @@ impl DataHeader {
 
     /// The header's bytes.
     #[must_use]
+    #[inline]
     pub const fn emit(&self) -> [u8; Self::LEN] {
         let [t0, t1, t2, t3] = Kind::Data.word();
         let [r0, r1, r2, r3] = self.receiver.to_le_bytes();
@@ -372,6 +375,7 @@ impl fmt::Debug for Message {
 
 /// Takes the next `N` bytes. The callers' sizes add up to the message (asserted below), so the
 /// fallback is never reached.
+#[inline]
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     match rest.split_first_chunk::<N>() {
         Some((head, tail)) => {

@@ -13,31 +13,36 @@ use quietwire::{
 };
 
 /// Packets in a batch, as many as the cipher takes at once.
-pub const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Room that sealing in place needs in front of a packet, and at most behind it.
-pub const HEAD: usize = 16;
-pub const TAIL: usize = 31;
+pub(crate) const HEAD: usize = 16;
+pub(crate) const TAIL: usize = 31;
 
-pub const FIRST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 51820);
-pub const SECOND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 51820);
+pub(crate) const FIRST: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 51820);
+pub(crate) const SECOND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 51820);
+
+type Sealed = Result<SealJob<'static, Vec<u8>>, SealFailure<'static, Vec<u8>>>;
+type Received = Result<Opened<Vec<u8>>, Refused<Vec<u8>>>;
 
 /// Two interfaces that know each other, with one clock. Buffers are owned vectors, so that the
 /// lists of a batch can be used again.
 #[derive(Debug)]
-pub struct Pair {
-    pub first: Interface,
-    pub second: Interface,
+pub(crate) struct Pair {
+    pub(crate) first: Interface,
+    pub(crate) second: Interface,
     /// The second, as the first knows it.
-    pub peer: PeerId,
-    pub now: Instant,
-    sealed: Vec<Result<SealJob<'static, Vec<u8>>, SealFailure<'static, Vec<u8>>>>,
-    opened: Vec<Result<Opened<Vec<u8>>, Refused<Vec<u8>>>>,
+    pub(crate) peer: PeerId,
+    pub(crate) now: Instant,
+    sealed: Vec<Sealed>,
+    opened: Vec<Received>,
 }
 
 impl Pair {
     /// Both ends; each routes everything to the other.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut rng = UnwrapErr(getrandom::SysRng);
         let keys = [(); 2].map(|()| PrivateKey::generate(&mut rng));
         let now = Instant::from_nanos(0);
@@ -63,14 +68,14 @@ impl Pair {
     }
 
     /// The same with a session that both have confirmed.
-    pub fn established() -> Self {
+    pub(crate) fn established() -> Self {
         let mut pair = Self::new();
         pair.handshake();
         pair
     }
 
     /// Initiation, response, keepalive.
-    pub fn handshake(&mut self) {
+    pub(crate) fn handshake(&mut self) {
         let initiation = self.initiate();
         self.second
             .receive(self.now, FIRST, &mut bytes(&initiation))
@@ -86,14 +91,14 @@ impl Pair {
     }
 
     /// Asks for a handshake once it is allowed again, and returns its first message.
-    pub fn initiate(&mut self) -> Transmit {
+    pub(crate) fn initiate(&mut self) -> Transmit {
         self.now = self.now + Duration::from_secs(6);
         self.first.peer_mut(self.peer).unwrap().initiate(self.now);
         poll(&mut self.first, self.now).unwrap()
     }
 
     /// Seals what lies in `buffers` between [`HEAD`] and [`TAIL`], in batches of `at_once`.
-    pub fn seal_all(&mut self, buffers: &mut [Vec<u8>], at_once: usize) {
+    pub(crate) fn seal_all(&mut self, buffers: &mut [Vec<u8>], at_once: usize) {
         for batch in buffers.chunks_mut(at_once) {
             let outgoing = batch.iter_mut().map(|buffer| {
                 let payload = HEAD..buffer.len() - TAIL;
@@ -109,7 +114,7 @@ impl Pair {
     }
 
     /// The same, one call a packet.
-    pub fn seal_each(&mut self, buffers: &mut [Vec<u8>]) {
+    pub(crate) fn seal_each(&mut self, buffers: &mut [Vec<u8>]) {
         for buffer in buffers {
             let payload = HEAD..buffer.len() - TAIL;
             black_box(self.first.seal(self.now, buffer, payload).unwrap());
@@ -117,7 +122,7 @@ impl Pair {
     }
 
     /// Receives datagrams in batches of `at_once`.
-    pub fn receive_all(&mut self, datagrams: &mut [Vec<u8>], at_once: usize) {
+    pub(crate) fn receive_all(&mut self, datagrams: &mut [Vec<u8>], at_once: usize) {
         for batch in datagrams.chunks_mut(at_once) {
             let arriving = batch
                 .iter_mut()
@@ -133,14 +138,14 @@ impl Pair {
     }
 
     /// The same, one call a datagram.
-    pub fn receive_each(&mut self, datagrams: &mut [Vec<u8>]) {
+    pub(crate) fn receive_each(&mut self, datagrams: &mut [Vec<u8>]) {
         for datagram in datagrams {
             black_box(self.second.receive(self.now, FIRST, datagram).unwrap());
         }
     }
 
     /// Datagrams that the second has not seen.
-    pub fn datagrams(&mut self, length: usize, count: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn datagrams(&mut self, length: usize, count: usize) -> Vec<Vec<u8>> {
         let mut buffers = buffers(length, count);
         for buffer in &mut buffers {
             let sealed = self.first.seal(self.now, buffer, HEAD..HEAD + length);
@@ -152,7 +157,7 @@ impl Pair {
 }
 
 /// Polls once, with the system's randomness.
-pub fn poll(interface: &mut Interface, now: Instant) -> Option<Transmit> {
+pub(crate) fn poll(interface: &mut Interface, now: Instant) -> Option<Transmit> {
     let mut rng = UnwrapErr(getrandom::SysRng);
     while interface.poll_event().is_some() {}
     interface.poll_transmit(
@@ -162,17 +167,17 @@ pub fn poll(interface: &mut Interface, now: Instant) -> Option<Transmit> {
 }
 
 /// A control message in a buffer of its own.
-pub fn bytes(transmit: &Transmit) -> Vec<u8> {
+pub(crate) fn bytes(transmit: &Transmit) -> Vec<u8> {
     transmit.message.as_bytes().to_vec()
 }
 
 /// Packets of `length` bytes with room around them.
-pub fn buffers(length: usize, count: usize) -> Vec<Vec<u8>> {
+pub(crate) fn buffers(length: usize, count: usize) -> Vec<Vec<u8>> {
     vec![[&[0; HEAD][..], &ipv4(length), &[0; TAIL]].concat(); count]
 }
 
 /// An IPv4 packet from 10.0.0.1 to 10.0.0.2, without a checksum.
-pub fn ipv4(length: usize) -> Vec<u8> {
+pub(crate) fn ipv4(length: usize) -> Vec<u8> {
     let mut packet = vec![0x5a; length];
     let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
     packet[..20].copy_from_slice(&[
@@ -181,46 +186,53 @@ pub fn ipv4(length: usize) -> Vec<u8> {
     packet
 }
 
-/// The AEAD alone: the `chacha20poly1305` crate with its key set up beforehand.
-pub mod bare {
+/// The AEAD alone: the `chacha20poly1305` crate as the portable backend calls it, which keeps keys
+/// as bytes and makes a cipher of them for each message.
+pub(crate) mod bare {
+    use core::hint::black_box;
+
     use chacha20poly1305::ChaCha20Poly1305;
     use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
-    pub struct Bare {
-        cipher: ChaCha20Poly1305,
+    pub(crate) struct Bare {
+        key: [u8; 32],
         counter: u64,
     }
 
     impl Bare {
-        pub fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self {
-                cipher: ChaCha20Poly1305::new(&[7; 32].into()),
+                key: [7; 32],
                 counter: 0,
             }
         }
 
         /// Seals in place; the last 16 bytes are the tag's.
-        pub fn seal(&mut self, buffer: &mut [u8]) {
+        pub(crate) fn seal(&mut self, buffer: &mut [u8]) {
             let nonce = nonce(self.counter);
             self.counter += 1;
             let (text, tag) = buffer.split_last_chunk_mut::<16>().unwrap();
             *tag = self
-                .cipher
+                .cipher()
                 .encrypt_inout_detached(&nonce.into(), &[], text.into())
                 .unwrap()
                 .into();
         }
 
         /// Opens in place what was sealed under this counter.
-        pub fn open(&self, counter: u64, buffer: &mut [u8]) {
+        pub(crate) fn open(&self, counter: u64, buffer: &mut [u8]) {
             let (text, tag) = buffer.split_last_chunk_mut::<16>().unwrap();
-            self.cipher
+            self.cipher()
                 .decrypt_inout_detached(&nonce(counter).into(), &[], text.into(), (&*tag).into())
                 .unwrap();
         }
 
+        fn cipher(&self) -> ChaCha20Poly1305 {
+            ChaCha20Poly1305::new(black_box(&self.key).into())
+        }
+
         /// The counter of the next seal.
-        pub fn counter(&self) -> u64 {
+        pub(crate) fn counter(&self) -> u64 {
             self.counter
         }
     }

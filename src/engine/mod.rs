@@ -17,8 +17,8 @@ use crate::error::{Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
 use crate::ip;
-use crate::job::{Control, OpenJob, OpenTicket, Opened, Outgoing, Refused, SealFailure, SealJob};
-use crate::peer::{Content, Peer};
+use crate::job::{Control, Draft, OpenJob, Opened, Outgoing, Place, Refused, SealFailure, SealJob};
+use crate::peer::Peer;
 use crate::session::Store;
 use crate::time::Instant;
 use crate::timers::Timings;
@@ -41,15 +41,20 @@ pub(crate) trait Peers<E> {
 
     fn get(&self, id: PeerId) -> Option<&Peer<E, Self::Store>>;
 
-    /// A peer to be changed. [`Self::settle`] or [`Self::settle_data`] must follow.
+    /// A peer to be changed. [`Self::settle`] must follow.
     fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer<E, Self::Store>>;
 
     /// Notes what follows from a change: deadlines, events, what is owed, receiver indices.
     fn settle(&mut self, id: PeerId);
 
-    /// As [`Self::settle`], after a packet: of the indices only those that a confirmed session frees
-    /// can have changed.
-    fn settle_data(&mut self, id: PeerId);
+    /// Changes a peer as a packet does, and notes what follows from it: of the indices only those
+    /// that a confirmed session frees can have changed, and a deadline is noted only when it became
+    /// earlier. `f` can ask whether packets of an address belong to the peer.
+    fn pass<R>(
+        &mut self,
+        id: PeerId,
+        f: impl FnOnce(&mut Peer<E, Self::Store>, &dyn Fn(IpAddr) -> bool) -> R,
+    ) -> Option<R>;
 
     /// A random index that nothing live has.
     fn fresh_index(&self, env: &mut Env<'_>) -> u32;
@@ -75,7 +80,7 @@ pub(crate) trait Peers<E> {
 /// A cookie reply that is owed to somebody who may not be a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwedCookie<E> {
-    to: E,
+    pub(crate) to: E,
     receiver: u32,
     mac1: [u8; MAC_LEN],
 }
@@ -211,14 +216,12 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let route = outgoing.packet().and_then(|packet| {
+        let draft = outgoing.look().and_then(|(place, packet)| {
             let destination = ip::destination(packet).ok_or(SealError::NotIp)?;
-            self.peers.by_address(destination).ok_or(SealError::NoRoute)
+            let id = self.peers.by_address(destination);
+            self.reserve(now, id.ok_or(SealError::NoRoute)?, place)
         });
-        match route {
-            Ok(id) => self.begin_seal_to(now, id, outgoing),
-            Err(error) => Err(SealFailure::new(error, outgoing)),
-        }
+        self.seal_job(draft, outgoing)
     }
 
     pub(crate) fn begin_seal_to<'p, B: AsMut<[u8]>, E: Endpoint>(
@@ -230,20 +233,51 @@ impl<P> Engine<P> {
     where
         P: Peers<E>,
     {
-        let now = self.advance(now);
-        match outgoing.packet() {
-            Ok(packet) if ip::destination(packet).is_some() => {}
-            Ok(_) => return Err(SealFailure::new(SealError::NotIp, outgoing)),
-            Err(error) => return Err(SealFailure::new(error, outgoing)),
-        }
-        let Some(peer) = self.peers.get_mut(id) else {
-            return Err(SealFailure::new(SealError::UnknownPeer, outgoing));
-        };
-        let sealed = peer.begin_seal(now, &self.timings, outgoing);
-        self.peers.settle_data(id);
-        sealed.map(|job| job.of(id))
+        let draft = outgoing.look().and_then(|(place, packet)| {
+            ip::destination(packet).ok_or(SealError::NotIp)?;
+            self.reserve(now, id, place)
+        });
+        self.seal_job(draft, outgoing)
     }
 
+    #[inline]
+    fn reserve<E: Endpoint>(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        place: Place,
+    ) -> Result<(PeerId, Draft), SealError>
+    where
+        P: Peers<E>,
+    {
+        let now = self.advance(now);
+        let Self { peers, timings, .. } = self;
+        let draft = peers.pass(id, |peer, _| peer.begin_seal(now, timings, place));
+        Ok((id, draft.ok_or(SealError::UnknownPeer)??))
+    }
+
+    /// Makes the job where the caller wants it, with the key copied only once: copying is most of
+    /// what a packet costs beside its cipher.
+    #[inline]
+    fn seal_job<'p, B: AsMut<[u8]>, E: Endpoint>(
+        &self,
+        draft: Result<(PeerId, Draft), SealError>,
+        outgoing: Outgoing<'p, B>,
+    ) -> Result<SealJob<'p, B, E>, SealFailure<'p, B>>
+    where
+        P: Peers<E>,
+    {
+        let (id, draft) = match draft {
+            Ok(draft) => draft,
+            Err(error) => return Err(SealFailure::new(error, outgoing)),
+        };
+        match self.peers.get(id).and_then(Peer::sender) {
+            Some((key, to)) => Ok(SealJob::new(key, draft, outgoing, id, to)),
+            None => Err(SealFailure::new(SealError::NoSession, outgoing)),
+        }
+    }
+
+    #[inline]
     pub(crate) fn begin_open<B: AsMut<[u8]>, E: Endpoint>(
         &mut self,
         now: Instant,
@@ -254,37 +288,23 @@ impl<P> Engine<P> {
         P: Peers<E>,
     {
         let now = self.advance(now);
-        match self.find_session(now, datagram.as_mut()) {
-            Ok((id, ticket)) => Ok(OpenJob::new(ticket, id, source, datagram)),
-            Err(reason) => Err(Refused::new(reason, datagram)),
-        }
+        let found = header_of(datagram.as_mut()).and_then(|header| {
+            let id = self.peers.by_index(header.receiver);
+            let id = id.ok_or(Rejected::UnknownReceiver)?;
+            let peer = self.peers.get(id).ok_or(Rejected::UnknownReceiver)?;
+            Ok((id, header, peer.begin_open(now, &self.timings, header)))
+        });
+        let reason = match found {
+            Ok((id, header, Ok(session))) => {
+                return Ok(OpenJob::new(session, header, id, source, datagram));
+            }
+            Ok((id, _, Err(reason))) => self.drop_of(id, reason),
+            Err(reason) => self.drop_stray(reason),
+        };
+        Err(Refused::new(reason, datagram))
     }
 
-    fn find_session<E: Endpoint>(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-    ) -> Result<(PeerId, OpenTicket), Rejected>
-    where
-        P: Peers<E>,
-    {
-        let header = match (Kind::of(datagram), datagram.first_chunk()) {
-            (Ok(Kind::Data), Some(header)) => DataHeader::parse(header),
-            (Err(malformed), _) => return Err(self.drop_stray(malformed.into())),
-            _ => return Err(self.drop_stray(Rejected::UnknownType)),
-        };
-        let Some(id) = self.peers.by_index(header.receiver) else {
-            return Err(self.drop_stray(Rejected::UnknownReceiver));
-        };
-        let Some(peer) = self.peers.get(id) else {
-            return Err(self.drop_stray(Rejected::UnknownReceiver));
-        };
-        match peer.begin_open(now, &self.timings, header) {
-            Ok(ticket) => Ok((id, ticket)),
-            Err(reason) => Err(self.drop_of(id, reason)),
-        }
-    }
-
+    #[inline]
     pub(crate) fn finish_open<B: AsMut<[u8]>, E: Endpoint>(
         &mut self,
         now: Instant,
@@ -294,39 +314,18 @@ impl<P> Engine<P> {
         P: Peers<E>,
     {
         let now = self.advance(now);
-        match self.believe(now, &mut job) {
+        let Self { peers, timings, .. } = self;
+        let id = job.peer();
+        let believe = |peer: &mut Peer<E, P::Store>, is_allowed: &dyn Fn(IpAddr) -> bool| {
+            peer.finish_open(now, timings, &mut job, is_allowed)
+        };
+        match peers.pass(id, believe).unwrap_or(Err(Rejected::Superseded)) {
             Ok(len) => Ok(job.into_opened(len)),
             Err(reason) => {
-                let reason = self.drop_of(job.peer(), reason);
+                let reason = self.drop_of(id, reason);
                 Err(job.refuse(reason))
             }
         }
-    }
-
-    /// The length of the packet that the datagram carries, once everything about it is checked.
-    fn believe<B: AsMut<[u8]>, E: Endpoint>(
-        &mut self,
-        now: Instant,
-        job: &mut OpenJob<B, E>,
-    ) -> Result<usize, Rejected>
-    where
-        P: Peers<E>,
-    {
-        let id = job.peer();
-        let peer = self.peers.get_mut(id).ok_or(Rejected::Superseded)?;
-        let content = peer.finish_open(now, &self.timings, job);
-        self.peers.settle_data(id);
-        let len = match content? {
-            Content::Keepalive => 0,
-            Content::Packet(inner) if self.peers.by_address(inner.source) == Some(id) => {
-                inner.length
-            }
-            Content::Packet(_) => return Err(Rejected::ForeignSource),
-        };
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.count_received(job.datagram_len());
-        }
-        Ok(len)
     }
 
     /// Counts a drop that belongs to no peer.
@@ -345,5 +344,14 @@ impl<P> Engine<P> {
             peer.count_dropped();
         }
         self.drop_stray(reason)
+    }
+}
+
+/// The header of a datagram, if it is data.
+#[inline]
+fn header_of(datagram: &[u8]) -> Result<DataHeader, Rejected> {
+    match (Kind::of(datagram)?, datagram.first_chunk()) {
+        (Kind::Data, Some(header)) => Ok(DataHeader::parse(header)),
+        _ => Err(Rejected::UnknownType),
     }
 }

@@ -81,6 +81,7 @@ impl AllowedIps {
     }
 
     /// Finds the slot of the longest prefix that contains `address`.
+    #[inline]
     pub(crate) fn lookup(&self, address: IpAddr) -> Option<u32> {
         match address {
             IpAddr::V4(v4) => self.v4.lookup(v4.to_bits()),

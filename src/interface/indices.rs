@@ -40,6 +40,7 @@ impl IndexTable {
     }
 
     /// Finds the slot of `index`.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<u32> {
         let mut at = self.home(index);
         loop {
@@ -129,10 +130,12 @@ impl IndexTable {
         self.places.len().wrapping_sub(1)
     }
 
+    #[inline]
     fn home(&self, index: u32) -> usize {
         usize::try_from(index).unwrap_or(usize::MAX) & self.mask()
     }
 
+    #[inline]
     fn next(&self, at: usize) -> usize {
         at.wrapping_add(1) & self.mask()
     }
@@ -143,6 +146,7 @@ impl IndexTable {
     }
 
     /// A table that never held anything reads as empty everywhere.
+    #[inline]
     fn at(&self, at: usize) -> Place {
         self.places.get(at).copied().unwrap_or(Place::EMPTY)
     }

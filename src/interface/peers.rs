@@ -53,6 +53,25 @@ struct Entry<E> {
     registered: [Option<u32>; 5],
 }
 
+/// What the tables have to know of a peer.
+#[derive(Clone, Copy, Debug)]
+struct Status {
+    deadline: Option<Instant>,
+    owed: Option<Owed>,
+    has_events: bool,
+}
+
+impl Status {
+    #[inline]
+    fn of<E: Endpoint>(peer: &StoredPeer<E>) -> Self {
+        Self {
+            deadline: peer.poll_timeout(),
+            owed: peer.owes(),
+            has_events: peer.has_events(),
+        }
+    }
+}
+
 impl<E: Endpoint> Many<E> {
     /// As many as the kernel allows.
     const MAX_PEERS: usize = 1 << 20;
@@ -248,19 +267,17 @@ impl<E: Endpoint> Many<E> {
         }
     }
 
-    /// Brings the ready lists in step with a peer; its deadline.
-    fn settle_lists(&mut self, id: PeerId) -> Option<Instant> {
-        let peer = self.get(id)?;
-        let (deadline, owed, has_events) = (peer.poll_timeout(), peer.owes(), peer.has_events());
-        match owed {
-            Some(Owed::Response | Owed::Initiation) => self.owe_handshake.push(id.slot),
-            Some(Owed::Keepalive) => self.owe_keepalive.push(id.slot),
+    /// Brings the ready lists in step with a peer.
+    #[inline]
+    fn list(&mut self, slot: u32, status: &Status) {
+        match status.owed {
+            Some(Owed::Response | Owed::Initiation) => self.owe_handshake.push(slot),
+            Some(Owed::Keepalive) => self.owe_keepalive.push(slot),
             None => {}
         }
-        if has_events {
-            self.have_events.push(id.slot);
+        if status.has_events {
+            self.have_events.push(slot);
         }
-        deadline
     }
 }
 
@@ -294,17 +311,36 @@ impl<E: Endpoint> Peers<E> for Many<E> {
 
     fn settle(&mut self, id: PeerId) {
         self.settle_indices(id);
-        let deadline = self.settle_lists(id);
-        self.schedule.set(id.slot, deadline);
+        if let Some(status) = self.get(id).map(Status::of) {
+            self.list(id.slot, &status);
+            self.schedule.set(id.slot, status.deadline);
+        }
     }
 
-    fn settle_data(&mut self, id: PeerId) {
-        if self.get_mut(id).is_some_and(Peer::take_freed_index) {
+    #[inline]
+    fn pass<R>(
+        &mut self,
+        id: PeerId,
+        f: impl FnOnce(&mut StoredPeer<E>, &dyn Fn(IpAddr) -> bool) -> R,
+    ) -> Option<R> {
+        let Self {
+            slots, allowed_ips, ..
+        } = self;
+        let place = slots.get_mut(usize::try_from(id.slot).ok()?)?;
+        let entry = place.entry.as_deref_mut();
+        let peer = &mut entry.filter(|_| place.generation == id.generation)?.peer;
+        let result = f(peer, &|address| {
+            allowed_ips.lookup(address) == Some(id.slot)
+        });
+        let (has_freed_index, status) = (peer.take_freed_index(), Status::of(peer));
+        if has_freed_index {
             self.settle_indices(id);
         }
-        if let Some(deadline) = self.settle_lists(id) {
+        self.list(id.slot, &status);
+        if let Some(deadline) = status.deadline {
             self.schedule.earlier(id.slot, deadline);
         }
+        Some(result)
     }
 
     fn fresh_index(&self, env: &mut Env<'_>) -> u32 {

@@ -45,12 +45,14 @@ impl Schedule {
     }
 
     /// The deadline on file for `slot`. O(1).
+    #[inline]
     pub(crate) fn filed(&self, slot: u32) -> Option<Instant> {
         self.heap.get(self.position(slot)?).map(|entry| entry.at)
     }
 
     /// Files `at` if the slot has no deadline or a later one. O(1) when it has an earlier one,
     /// O(log n) otherwise.
+    #[inline]
     pub(crate) fn earlier(&mut self, slot: u32, at: Instant) {
         if self.filed(slot).is_none_or(|filed| at < filed) {
             self.file(slot, at);
@@ -148,6 +150,7 @@ impl Schedule {
         }
     }
 
+    #[inline]
     fn position(&self, slot: u32) -> Option<usize> {
         let position = *self.positions.get(widen(slot))?;
         (position != NONE).then(|| widen(position))
@@ -295,6 +298,7 @@ const NONE: u32 = u32::MAX;
 const OUT: u32 = u32::MAX - 1;
 const ARITY: usize = 4;
 
+#[inline]
 fn widen(slot: u32) -> usize {
     usize::try_from(slot).unwrap_or(usize::MAX)
 }

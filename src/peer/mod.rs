@@ -10,17 +10,19 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::cookie::Jar;
+use crate::crypto::aead::AeadKey;
 use crate::crypto::secret::Secret;
 use crate::error::{Rejected, SealError};
 use crate::event::{Event, Events, Transmit};
 use crate::handshake::{Accepted, Outstanding, StaticStatic};
 use crate::ip::{self, Malformed};
-use crate::job::{OpenJob, OpenTicket, Outgoing, SealFailure, SealJob};
+use crate::job::{Draft, OpenJob, Place};
 use crate::key::PublicKey;
-use crate::session::{Keyring, Store};
+use crate::session::{Keyring, Session, Store};
 use crate::tai64n::Tai64N;
 use crate::time::Instant;
 use crate::timers::{Timer, Timers, Timings};
@@ -109,13 +111,6 @@ pub(crate) enum Owed {
     Keepalive,
 }
 
-/// An authentic, new datagram's content.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Content {
-    Keepalive,
-    Packet(ip::Inner),
-}
-
 impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     pub(crate) fn new(
         public_key: [u8; 32],
@@ -146,63 +141,67 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
-    /// Reserves a counter for a packet.
-    pub(crate) fn begin_seal<'p, B: AsMut<[u8]>>(
+    /// Reserves a counter of the current session for a packet. [`Self::sender`] has the rest.
+    #[inline]
+    pub(crate) fn begin_seal(
         &mut self,
         now: Instant,
         timings: &Timings,
-        mut outgoing: Outgoing<'p, B>,
-    ) -> Result<SealJob<'p, B, E>, SealFailure<'p, B>> {
-        let layout = match outgoing.layout(self.mtu) {
-            Ok(layout) => layout,
-            Err(error) => return Err(SealFailure::new(error, outgoing)),
-        };
-        let Some(to) = self.endpoint else {
-            return Err(SealFailure::new(SealError::NoEndpoint, outgoing));
-        };
+        place: Place,
+    ) -> Result<Draft, SealError> {
+        let mut draft = place.draft(self.mtu)?;
+        if self.endpoint.is_none() {
+            return Err(SealError::NoEndpoint);
+        }
         let Some(session) = self.keyring.sender(now, timings.reject_after_time) else {
             self.request_initiation(now, timings);
-            return Err(SealFailure::new(SealError::NoSession, outgoing));
+            return Err(SealError::NoSession);
         };
-        let header = DataHeader::new(session.remote_index, session.reserve_counter());
-        let job = SealJob::new(session.send_key().clone(), header, layout, outgoing, to);
+        draft.receiver = session.remote_index;
+        draft.counter = session.reserve_counter();
         self.owes_keepalive = false;
-        self.count_sent(layout.datagram_len());
+        self.count_sent(draft.datagram_len());
         self.timers.any_authenticated_sent(now);
         self.timers.data_sent(now, timings);
         self.keep_fresh_on_send(now, timings);
-        Ok(job)
+        Ok(draft)
+    }
+
+    /// The key of the current session, and where its datagrams go.
+    #[inline]
+    pub(crate) fn sender(&self) -> Option<(&AeadKey, E)> {
+        Some((self.keyring.current()?.send_key(), self.endpoint?))
     }
 
     /// Finds the session that a data datagram claims.
+    #[inline]
     pub(crate) fn begin_open(
         &self,
         now: Instant,
         timings: &Timings,
         header: DataHeader,
-    ) -> Result<OpenTicket, Rejected> {
+    ) -> Result<&Session, Rejected> {
         let session = self
             .keyring
             .receiver(header.receiver)
             .ok_or(Rejected::UnknownReceiver)?;
-        if !session.can_receive(now, timings.reject_after_time, header.counter) {
-            return Err(Rejected::SessionExpired);
+        if session.can_receive(now, timings.reject_after_time, header.counter) {
+            Ok(session)
+        } else {
+            Err(Rejected::SessionExpired)
         }
-        Ok(OpenTicket {
-            key: session.receive_key().clone(),
-            header,
-            session: session.id,
-        })
     }
 
-    /// Believes or refuses an opened datagram. What is believed moves timers and the endpoint; the
-    /// caller still checks the source address and then calls [`Self::count_received`].
+    /// Believes or refuses an opened datagram, and returns the length of its packet. What is authentic and
+    /// new moves timers and the endpoint, even if the packet in it is not acceptable.
+    #[inline]
     pub(crate) fn finish_open<B: AsMut<[u8]>>(
         &mut self,
         now: Instant,
         timings: &Timings,
         job: &mut OpenJob<B, E>,
-    ) -> Result<Content, Rejected> {
+        is_allowed: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<usize, Rejected> {
         if !job.is_authentic() {
             return Err(Rejected::Forged);
         }
@@ -220,18 +219,24 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
         self.received_under(now, timings, receiver, job.source);
         let packet = job.plaintext();
-        if packet.is_empty() {
-            return Ok(Content::Keepalive);
+        let mut len = 0;
+        if !packet.is_empty() {
+            self.timers.data_received(now, timings);
+            let inner = ip::parse(packet).map_err(|malformed| match malformed {
+                Malformed::NotIp => Rejected::NotIp,
+                Malformed::BadLength => Rejected::BadInnerLength,
+            })?;
+            if !is_allowed(inner.source) {
+                return Err(Rejected::ForeignSource);
+            }
+            len = inner.length;
         }
-        self.timers.data_received(now, timings);
-        match ip::parse(packet) {
-            Ok(inner) => Ok(Content::Packet(inner)),
-            Err(Malformed::NotIp) => Err(Rejected::NotIp),
-            Err(_) => Err(Rejected::BadInnerLength),
-        }
+        self.count_received(job.datagram_len());
+        Ok(len)
     }
 
     /// An authentic, new datagram came from `source` under the session with this index.
+    #[inline]
     fn received_under(&mut self, now: Instant, timings: &Timings, index: u32, source: E) {
         self.roam(source);
         if self.keyring.confirm(index) {
@@ -280,6 +285,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     /// What is owed and can be sent. Without an endpoint an initiation stays owed until there is one.
+    #[inline]
     pub(crate) fn owes(&self) -> Option<Owed> {
         self.endpoint?;
         if matches!(self.responder, ResponderState::Owed(_)) {
@@ -358,8 +364,9 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
+    #[inline]
     fn keep_fresh_on_send(&mut self, now: Instant, timings: &Timings) {
-        let stale = |session: &crate::session::Session| {
+        let stale = |session: &Session| {
             session.has_sent_many() || session.is_old_initiator(now, timings.rekey_after_time)
         };
         if self.keyring.current().is_some_and(stale) {
@@ -367,8 +374,9 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
+    #[inline]
     fn keep_fresh_on_receive(&mut self, now: Instant, timings: &Timings) {
-        let ending = |session: &crate::session::Session| {
+        let ending = |session: &Session| {
             !session.is_retired() && session.is_old_initiator(now, timings.rekey_on_receive())
         };
         if self.keyring.current().is_some_and(ending) && self.timers.first_last_minute_request() {
@@ -392,7 +400,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
     }
 
     fn roam(&mut self, source: E) {
-        if self.endpoint != Some(source) {
+        if self.endpoint.as_ref() != Some(&source) {
             self.endpoint = Some(source);
             self.note(Event::Roamed);
         }
@@ -407,7 +415,8 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         }
     }
 
-    pub(crate) fn count_received(&mut self, bytes: usize) {
+    #[inline]
+    fn count_received(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.stats.rx_bytes = self.stats.rx_bytes.saturating_add(bytes);
         self.stats.rx_datagrams = self.stats.rx_datagrams.saturating_add(1);
@@ -417,6 +426,7 @@ impl<E: Copy + PartialEq, S: Store> Peer<E, S> {
         self.stats.rx_dropped = self.stats.rx_dropped.saturating_add(1);
     }
 
+    #[inline]
     fn count_sent(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.stats.tx_bytes = self.stats.tx_bytes.saturating_add(bytes);

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::*;
 use crate::event::Env;
 use crate::handshake::{HandshakeJob, Identity, Task};
+use crate::job::{Outgoing, SealJob};
 use crate::noise::TransportKeys;
 use crate::session::{Inline, Role, Session};
 use crate::wire::Kind;
@@ -80,25 +81,27 @@ fn seal(peer: &mut TestPeer) -> Result<Vec<u8>, SealError> {
 
 fn seal_at(peer: &mut TestPeer, now: Instant) -> Result<Vec<u8>, SealError> {
     let packet = packet();
-    let outgoing = Outgoing::apart(&packet, vec![0; 64]);
-    let mut job = peer
-        .begin_seal(now, &Timings::default(), outgoing)
-        .map_err(|failure| failure.error)?;
+    let mut outgoing = Outgoing::apart(&packet, vec![0; 64]);
+    let (place, _) = outgoing.look()?;
+    let draft = peer.begin_seal(now, &Timings::default(), place)?;
+    let (key, to) = peer.sender().unwrap();
+    let mut job = SealJob::new(key, draft, outgoing, crate::event::PeerId::default(), to);
     job.run();
     Ok(job.datagram().to_vec())
 }
 
-fn open(peer: &mut TestPeer, datagram: &[u8]) -> Result<Content, Rejected> {
+fn open(peer: &mut TestPeer, datagram: &[u8]) -> Result<usize, Rejected> {
     let header = DataHeader::parse(datagram.first_chunk().unwrap());
     let timings = Timings::default();
-    let ticket = peer.begin_open(at(1000), &timings, header)?;
+    let session = peer.begin_open(at(1000), &timings, header)?;
     let mut job = OpenJob::new(
-        ticket,
+        session,
+        header,
         crate::event::PeerId::default(),
         addr(7),
         datagram.to_vec(),
     );
-    peer.finish_open(at(1000), &timings, &mut job)
+    peer.finish_open(at(1000), &timings, &mut job, &|_| true)
 }
 
 fn counter_of(datagram: &[u8]) -> u64 {
@@ -213,7 +216,7 @@ fn counters_pass_two_to_the_32() {
 #[test]
 fn counters_at_the_end_are_refused_before_the_cipher() {
     let mut to = counterpart();
-    let key = crate::crypto::aead::AeadKey::new(Secret::new([1; 32]));
+    let key = AeadKey::new(Secret::new([1; 32]));
     for counter in [u64::MAX, u64::MAX - 8191, REJECT_AFTER_MESSAGES] {
         let header = DataHeader::new(THEIRS, counter).emit();
         let mut datagram = [&header[..], &[0; 16]].concat();

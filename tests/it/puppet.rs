@@ -36,7 +36,9 @@ pub(crate) use on_node;
 
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut state = Blake2s256::default();
-    parts.iter().for_each(|part| state.update(part));
+    for part in parts {
+        state.update(part);
+    }
     state.finalize_fixed().into()
 }
 
@@ -153,7 +155,7 @@ impl Puppet {
     }
 
     /// As [`read_response`](Self::read_response), of a message that may be to somebody else.
-    pub(crate) fn try_read(&self, asked: Asked, message: &[u8]) -> Option<Session> {
+    pub(crate) fn try_read(asked: Asked, message: &[u8]) -> Option<Session> {
         let mut state = asked.state;
         if index_at(message, 8) != asked.index {
             return None;
@@ -200,8 +202,8 @@ impl Puppet {
         let mut noise = [0; 48];
         assert_eq!(state.write_message(&[], &mut noise).unwrap(), 48);
         let index = self.next_index();
-        let head = [&[2, 0, 0, 0], &index.to_le_bytes()[..]].concat();
-        let body = [&head, &heard.sender.to_le_bytes()[..], &noise].concat();
+        let start = [&[2, 0, 0, 0], &index.to_le_bytes()[..]].concat();
+        let body = [&start, &heard.sender.to_le_bytes()[..], &noise].concat();
         let session = Session {
             noise: state.into_stateless_transport_mode().unwrap(),
             local: index,

@@ -23,16 +23,13 @@ fn forged_datagrams_do_not_move_the_endpoint() {
     for_both(|kind| {
         let mut rig = Rig::new(kind);
         let mut session = rig.as_responder();
-        for (n, index) in [session.remote, 0, u32::MAX, session.remote + 1]
-            .into_iter()
-            .enumerate()
-        {
+        for (n, index) in (0..).zip([session.remote, 0, u32::MAX, session.remote + 1]) {
             let mut forged = session.seal(&to_node(64));
             forged[4..8].copy_from_slice(&index.to_le_bytes());
             forged[40] ^= 1;
-            rig.refuses(elsewhere(n as u8), &forged);
+            rig.refuses(elsewhere(n), &forged);
             let header = forged[..16].to_vec();
-            rig.refuses(elsewhere(n as u8), &header);
+            rig.refuses(elsewhere(n), &header);
             assert_eq!(rig.node.endpoint(), Some(ALICE.addr()));
         }
     });

@@ -100,33 +100,32 @@ fn check_batch(messages: &[Message], in_place: bool) {
             }
         })
         .collect();
-    let lanes = messages
-        .iter()
-        .zip(&mut buffers)
-        .map(|(message, buffer)| SealLane {
-            key: &message.key,
-            counter: message.counter,
-            source: (!in_place).then_some(&message.text[..]),
-            buffer,
-        });
-    seal_batch(&mut lanes.collect::<Vec<_>>());
+    let copies = || messages.iter().map(|message| message.key.clone());
+    let mut keys: Vec<_> = copies().collect();
+    let lanes = messages.iter().zip(&mut keys).zip(&mut buffers);
+    let lanes = lanes.map(|((message, key), buffer)| SealLane {
+        key,
+        counter: message.counter,
+        source: (!in_place).then_some(&message.text[..]),
+        buffer,
+    });
+    seal_batch(lanes);
     for (message, buffer) in messages.iter().zip(&buffers) {
         message.assert_sealed(buffer);
     }
-    let lanes = messages
-        .iter()
-        .zip(&mut buffers)
-        .map(|(message, buffer)| OpenLane {
-            key: &message.key,
-            counter: message.counter,
-            buffer,
-            authentic: false,
-        });
-    let mut lanes: Vec<_> = lanes.collect();
-    open_batch(&mut lanes);
-    for (message, lane) in messages.iter().zip(&lanes) {
-        assert!(lane.authentic);
-        assert_eq!(lane.buffer[..message.text.len()], message.text);
+    let mut keys: Vec<_> = copies().collect();
+    let mut verdicts = vec![false; messages.len()];
+    let lanes = messages.iter().zip(&mut keys);
+    let lanes = lanes.zip(&mut buffers).zip(&mut verdicts);
+    open_batch(lanes.map(|(((message, key), buffer), authentic)| OpenLane {
+        key,
+        counter: message.counter,
+        buffer,
+        authentic,
+    }));
+    assert!(verdicts.iter().all(|authentic| *authentic));
+    for (message, buffer) in messages.iter().zip(&buffers) {
+        assert_eq!(buffer[..message.text.len()], message.text);
     }
 }
 
@@ -212,16 +211,16 @@ impl Random {
 proptest! {
     #[test]
     fn a_batch_does_what_its_lanes_would_do_alone(random in vec(Random::strategy(), 0..20)) {
-        let keys: Vec<_> = random.iter().map(Random::aead).collect();
+        let mut keys: Vec<_> = random.iter().map(Random::aead).collect();
         let mut buffers: Vec<_> = random.iter().map(Random::buffer).collect();
-        let lanes = random.iter().zip(&keys).zip(&mut buffers);
+        let lanes = random.iter().zip(&mut keys).zip(&mut buffers);
         let lanes = lanes.map(|((lane, key), buffer)| SealLane {
             key,
             counter: lane.counter,
             source: (!lane.in_place).then_some(&lane.text[..]),
             buffer,
         });
-        seal_batch(&mut lanes.collect::<Vec<_>>());
+        seal_batch(lanes);
         for (lane, buffer) in random.iter().zip(&mut buffers) {
             prop_assert_eq!(&*buffer, &lane.expected());
             prop_assert_eq!(&*buffer, &lane.sealed_alone());
@@ -232,25 +231,28 @@ proptest! {
         }
 
         let mut alone = buffers.clone();
-        let lanes = random.iter().zip(&keys).zip(&mut buffers);
-        let lanes = lanes.map(|((lane, key), buffer)| OpenLane {
+        // The opposite of what they are going to be.
+        let mut verdicts: Vec<_> = random.iter().map(|lane| lane.tamper.is_some()).collect();
+        let mut keys: Vec<_> = random.iter().map(Random::aead).collect();
+        let lanes = random.iter().zip(&mut keys);
+        let lanes = lanes.zip(&mut buffers).zip(&mut verdicts);
+        open_batch(lanes.map(|(((lane, key), buffer), authentic)| OpenLane {
             key,
             counter: lane.counter,
             buffer,
-            authentic: lane.tamper.is_some(),
-        });
-        let mut lanes: Vec<_> = lanes.collect();
-        open_batch(&mut lanes);
-        for ((lane, opened), alone) in random.iter().zip(&lanes).zip(&mut alone) {
-            prop_assert_eq!(opened.authentic, lane.tamper.is_none());
+            authentic,
+        }));
+        let opened = buffers.iter().zip(&mut alone).zip(verdicts);
+        for (lane, ((buffer, alone), authentic)) in random.iter().zip(opened) {
+            prop_assert_eq!(authentic, lane.tamper.is_none());
             let verdict = lane.aead().open(lane.counter, &[], alone);
-            prop_assert_eq!(opened.authentic, verdict.is_ok());
+            prop_assert_eq!(authentic, verdict.is_ok());
             let padded = lane.padded();
             if lane.tamper.is_none() {
-                prop_assert_eq!(&opened.buffer[..padded.len()], &padded);
+                prop_assert_eq!(&buffer[..padded.len()], &padded);
                 prop_assert_eq!(&alone[..padded.len()], &padded);
             } else {
-                assert_no_plaintext(&padded, opened.buffer);
+                assert_no_plaintext(&padded, buffer);
                 assert_no_plaintext(&padded, alone);
             }
         }
@@ -271,24 +273,21 @@ fn every_flipped_bit_is_noticed_and_costs_the_neighbours_nothing() {
                 let mut buffers = vec![sealed.clone(); LANES];
                 buffers[victim][bit / 8] ^= 1 << (bit % 8);
                 let mut alone = buffers[victim].clone();
-                let lanes = buffers.iter_mut().map(|buffer| OpenLane {
-                    key: &key,
+                let mut keys = vec![key.clone(); LANES];
+                let mut verdicts = [false; LANES];
+                let lanes = buffers.iter_mut().zip(&mut keys).zip(&mut verdicts);
+                open_batch(lanes.map(|((buffer, key), authentic)| OpenLane {
+                    key,
                     counter: 5,
                     buffer,
-                    authentic: false,
-                });
-                let mut lanes: Vec<_> = lanes.collect();
-                open_batch(&mut lanes);
-                for (at, lane) in lanes.iter().enumerate() {
-                    assert_eq!(
-                        lane.authentic,
-                        at != victim,
-                        "{backend}, bit {bit} of {length}"
-                    );
-                    if lane.authentic {
-                        assert_eq!(lane.buffer[..length], text);
+                    authentic,
+                }));
+                for (at, (buffer, authentic)) in buffers.iter().zip(verdicts).enumerate() {
+                    assert_eq!(authentic, at != victim, "{backend}, bit {bit} of {length}");
+                    if authentic {
+                        assert_eq!(buffer[..length], text);
                     } else {
-                        assert_no_plaintext(&text, lane.buffer);
+                        assert_no_plaintext(&text, buffer);
                     }
                 }
                 assert_eq!(key.open(5, &[], &mut alone), Err(Forged));

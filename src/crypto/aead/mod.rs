@@ -77,6 +77,11 @@ impl AeadKey {
         self.open_at(&nonce(counter), aad, buffer)
     }
 
+    #[inline]
+    fn erase(&mut self) {
+        self.key = Secret::zeroed();
+    }
+
     fn seal_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
         match self.backend {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
@@ -100,7 +105,8 @@ impl fmt::Debug for AeadKey {
 
 /// One message to be sealed by [`seal_batch`], with empty associated data.
 pub(crate) struct SealLane<'a> {
-    pub(crate) key: &'a AeadKey,
+    /// A job's copy of a key, erased when it was used.
+    pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
     /// As in [`AeadKey::seal_from`]; `None` seals in place, as [`AeadKey::seal`] does.
     pub(crate) source: Option<&'a [u8]>,
@@ -119,11 +125,12 @@ impl fmt::Debug for SealLane<'_> {
 
 /// One message to be opened by [`open_batch`], with empty associated data.
 pub(crate) struct OpenLane<'a> {
-    pub(crate) key: &'a AeadKey,
+    /// A job's copy of a key, erased when it was used.
+    pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
     pub(crate) buffer: &'a mut [u8],
     /// The verdict, written by [`open_batch`] whatever it was before.
-    pub(crate) authentic: bool,
+    pub(crate) authentic: &'a mut bool,
 }
 
 impl fmt::Debug for OpenLane<'_> {
@@ -137,28 +144,29 @@ impl fmt::Debug for OpenLane<'_> {
     }
 }
 
-/// Seals every lane as [`AeadKey::seal`] or [`AeadKey::seal_from`] would.
+/// Seals every lane as [`AeadKey::seal`] or [`AeadKey::seal_from`] would, up to the first `None`.
 ///
-/// Lanes of one backend that stand side by side share one call of its kernel.
-pub(crate) fn seal_batch(lanes: &mut [SealLane<'_>]) {
-    for run in lanes.chunk_by_mut(|a, b| a.key.backend == b.key.backend) {
-        match run.first().map(|lane| lane.key.backend) {
-            Some(Backend::Portable) => portable::seal_batch(run),
-            None => {}
+/// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
+#[inline]
+pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
+    for mut lane in lanes {
+        match lane.key.backend {
+            Backend::Portable => portable::seal_lane(&mut lane),
         }
+        lane.key.erase();
     }
 }
 
-/// Opens every lane as [`AeadKey::open`] would and leaves the verdict in the lane.
+/// Opens every lane as [`AeadKey::open`] would, up to the first `None`, and leaves the verdicts.
 ///
-/// A forged message changes nothing for the other lanes. Lanes of one backend that stand side by
-/// side share one call of its kernel.
-pub(crate) fn open_batch(lanes: &mut [OpenLane<'_>]) {
-    for run in lanes.chunk_by_mut(|a, b| a.key.backend == b.key.backend) {
-        match run.first().map(|lane| lane.key.backend) {
-            Some(Backend::Portable) => portable::open_batch(run),
-            None => {}
+/// A forged message changes nothing for the other lanes.
+#[inline]
+pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
+    for mut lane in lanes {
+        match lane.key.backend {
+            Backend::Portable => portable::open_lane(&mut lane),
         }
+        lane.key.erase();
     }
 }
 

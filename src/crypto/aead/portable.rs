@@ -27,21 +27,15 @@ pub(super) fn open(
     open_with(&cipher, nonce.into(), aad, buffer)
 }
 
-pub(super) fn seal_batch(lanes: &mut [SealLane<'_>]) {
-    for lane in lanes {
-        if lane
-            .source
-            .is_none_or(|packet| lay_out(packet, lane.buffer).is_some())
-        {
-            seal(&lane.key.key, &nonce(lane.counter), &[], lane.buffer);
-        }
+pub(super) fn seal_lane(lane: &mut SealLane<'_>) {
+    let source = lane.source;
+    if source.is_none_or(|packet| lay_out(packet, lane.buffer).is_some()) {
+        seal(&lane.key.key, &nonce(lane.counter), &[], lane.buffer);
     }
 }
 
-pub(super) fn open_batch(lanes: &mut [OpenLane<'_>]) {
-    for lane in lanes {
-        lane.authentic = open(&lane.key.key, &nonce(lane.counter), &[], lane.buffer).is_ok();
-    }
+pub(super) fn open_lane(lane: &mut OpenLane<'_>) {
+    *lane.authentic = open(&lane.key.key, &nonce(lane.counter), &[], lane.buffer).is_ok();
 }
 
 pub(super) fn xseal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], buffer: &mut [u8]) {

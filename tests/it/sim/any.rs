@@ -86,10 +86,11 @@ fn troubles(seed: u64) -> (Troubles, u64) {
 }
 
 /// A whole life of a world; what happened, as one number.
-fn live(seed: u64) -> World {
+fn live(seed: u64, is_recorded: bool) -> World {
     let _named = Named(seed);
     let (troubles, duration) = troubles(seed);
     let mut world = World::random(seed, troubles, duration);
+    world.is_recorded = is_recorded;
     world.run_until(duration);
     world.heal();
     recover(&mut world);
@@ -198,7 +199,7 @@ fn stay_dead(world: &mut World) {
 fn any_world_keeps_the_rules() {
     let (mut failed, mut sights) = (Vec::new(), BTreeMap::new());
     for seed in seeds(SEEDS) {
-        match std::panic::catch_unwind(|| live(seed).sights) {
+        match std::panic::catch_unwind(|| live(seed, false).sights) {
             Ok(seen) => seen
                 .into_iter()
                 .for_each(|(sight, n)| *sights.entry(sight).or_insert(0) += n),
@@ -222,8 +223,9 @@ fn any_world_keeps_the_rules() {
 #[test]
 fn a_seed_decides_everything() {
     for seed in seeds(4) {
-        let transcript = live(seed).transcript;
-        assert_eq!(transcript, live(seed).transcript);
-        assert_ne!(transcript, live(seed + 1_000_000).transcript);
+        let (once, again) = (live(seed, true), live(seed, true));
+        assert_eq!(once.transcript, again.transcript);
+        assert!(once.wire == again.wire && !once.wire.is_empty());
+        assert_ne!(once.transcript, live(seed + 1_000_000, false).transcript);
     }
 }

@@ -17,6 +17,9 @@ pub(crate) enum Device {
     Interface(Box<Interface>, Vec<PeerId>),
 }
 
+/// What became of a packet that was to be sealed.
+pub(crate) type SealResult<'p> = Result<SealJob<'p, Vec<u8>>, SealFailure<'p, Vec<u8>>>;
+
 /// What came out of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
@@ -194,7 +197,7 @@ impl Device {
         &mut self,
         now: Instant,
         outgoing: Outgoing<'p, Vec<u8>>,
-    ) -> Result<SealJob<'p, Vec<u8>>, SealFailure<'p, Vec<u8>>> {
+    ) -> SealResult<'p> {
         either!(self, device => device.begin_seal(now, outgoing))
     }
 
@@ -203,7 +206,7 @@ impl Device {
         &mut self,
         now: Instant,
         packets: Vec<Outgoing<'static, Vec<u8>>>,
-    ) -> Vec<Result<SealJob<'static, Vec<u8>>, SealFailure<'static, Vec<u8>>>> {
+    ) -> Vec<SealResult<'static>> {
         match self {
             Self::Tunnel(tunnel) => {
                 let mut jobs: Vec<_> = packets

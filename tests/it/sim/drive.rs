@@ -70,7 +70,7 @@ impl World {
         let mut owed = Owed::default();
         let mut kinds = BTreeSet::new();
         for (peer, answer) in core::mem::take(&mut self.answers) {
-            self.seal(n, peer, answer);
+            self.seal(n, peer, &answer);
         }
         loop {
             while let Some((peer, event)) = self.nodes[n].device.poll_event() {
@@ -122,7 +122,7 @@ impl World {
                 model.event_established();
                 let staged: Vec<_> = node.staging.take(peer).collect();
                 for packet in staged {
-                    self.seal(n, peer, packet);
+                    self.seal(n, peer, &packet);
                 }
             }
             Event::HandshakeGivenUp => {

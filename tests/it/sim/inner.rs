@@ -32,7 +32,7 @@ pub(crate) fn v6(node: u32) -> IpAddr {
 pub(crate) fn build(label: Label, len: usize) -> Vec<u8> {
     assert!(len >= MIN);
     let mut packet = vec![0; len];
-    let body = if label.serial % 2 == 0 {
+    let body = if label.serial.is_multiple_of(2) {
         packet[0] = 0x45;
         packet[2..4].copy_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
         packet[12..16].copy_from_slice(&octets(v4(label.from)));

@@ -30,6 +30,7 @@ pub(crate) enum Verdict {
 
 /// One node's knowledge of one peer.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Model {
     /// Never the same for two lives of a peer.
     pub(crate) generation: u64,
@@ -160,7 +161,7 @@ impl Model {
         self.any_sent(now);
         if !self.is_silence_in_doubt {
             self.silence
-                .get_or_insert(Due::after(now, KEEPALIVE + REKEY_TIMEOUT));
+                .get_or_insert_with(|| Due::after(now, KEEPALIVE + REKEY_TIMEOUT));
         }
         self.reserve(now, len)
     }
@@ -322,7 +323,7 @@ impl Model {
         len: usize,
     ) {
         assert_eq!(self.outstanding.take(), Some(local));
-        self.previous = self.next.take().or(self.current.take());
+        self.previous = self.next.take().or_else(|| self.current.take());
         self.current = Some(Session::new(local, remote, true, now));
         self.erase_at = Some(now + ERASE_AFTER);
         self.established(now);

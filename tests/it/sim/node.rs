@@ -20,6 +20,7 @@ const WALL_AT_START: u64 = 1_700_000_000 * SEC;
 
 /// How a program drives the library.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Mode {
     /// Datagrams and packets are collected and go through the batch calls.
     pub(crate) is_batch: bool,
@@ -114,6 +115,10 @@ impl Clock {
 
 /// Work under way on another thread.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful of them lives at a time"
+)]
 pub(crate) enum Job {
     Open(SocketAddr, Vec<u8>, OpenJob<Vec<u8>>),
     /// With the datagram that it reads, if it reads one, and when it was begun.

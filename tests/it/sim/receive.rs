@@ -159,7 +159,7 @@ impl World {
     ) {
         match (step, origin) {
             (Ok(HandshakeStep::Run(job)), origin) => {
-                self.defer(n, Job::Handshake(origin, job, begun))
+                self.defer(n, Job::Handshake(origin, job, begun));
             }
             (Ok(HandshakeStep::Received(id, control)), Some((from, datagram))) => {
                 let verdict = self.verdict(n, &datagram);
@@ -359,8 +359,7 @@ fn assert_same(before: &(Vec<View>, Option<u64>), node: &Node, reason: Rejected)
 fn assert_uncounted((before, _): &(Vec<View>, Option<u64>), node: &Node, datagram: &[u8]) {
     let receiver = match (datagram.first(), datagram.len()) {
         (Some(2), 92) => word(datagram, 8),
-        (Some(3), 64) => word(datagram, 4),
-        (Some(4), 32..) => word(datagram, 4),
+        (Some(3), 64) | (Some(4), 32..) => word(datagram, 4),
         _ => return,
     };
     let is_exact = |model: &Model| model.is_exact;

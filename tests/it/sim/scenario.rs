@@ -53,6 +53,7 @@ pub(crate) enum Fault {
 
 /// Which kinds of faults a world has.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Troubles {
     pub(crate) paths: bool,
     pub(crate) machines: bool,

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use quietwire::{Outgoing, SealError, SealFailure, SealJob, Transmit};
+use quietwire::{Outgoing, SealError, SealJob, Transmit};
 
+use super::device::SealResult;
 use super::inner;
 use super::ledger::{Content, Sent, long, word};
 use super::node::Job;
@@ -27,48 +28,42 @@ impl World {
             }
         } else {
             for packet in packets {
-                self.seal(n, peer, packet);
+                self.seal(n, peer, &packet);
             }
         }
         self.drain(n);
     }
 
-    pub(crate) fn seal(&mut self, n: usize, peer: usize, packet: Vec<u8>) {
+    pub(crate) fn seal(&mut self, n: usize, peer: usize, packet: &[u8]) {
         if self.nodes[n].mode.has_jobs && self.rng.one_in(3) {
             return self.seal_later(n, peer, packet);
         }
         let now = self.read_clock(n);
         if self.rng.one_in(2) {
-            let result = self.nodes[n].device.begin_seal(now, in_place(&packet));
-            self.sealed(n, peer, &packet, result);
+            let result = self.nodes[n].device.begin_seal(now, in_place(packet));
+            self.sealed(n, peer, packet, result);
         } else {
             let room = vec![0xaa; packet.len() + 47];
-            let outgoing = Outgoing::apart(&packet, room);
+            let outgoing = Outgoing::apart(packet, room);
             let result = self.nodes[n].device.begin_seal(now, outgoing);
-            self.sealed(n, peer, &packet, result);
+            self.sealed(n, peer, packet, result);
         }
     }
 
-    fn seal_later(&mut self, n: usize, peer: usize, packet: Vec<u8>) {
+    fn seal_later(&mut self, n: usize, peer: usize, packet: &[u8]) {
         let now = self.read_clock(n);
         let node = &mut self.nodes[n];
-        match node.device.begin_seal(now, in_place(&packet)) {
+        match node.device.begin_seal(now, in_place(packet)) {
             Ok(job) => {
                 node.models[peer].sealed(node.seen, padded(packet.len()) + 32);
-                let serial = inner::read(&packet).unwrap().serial;
+                let serial = inner::read(packet).unwrap().serial;
                 self.defer(n, Job::Seal(peer, job, serial));
             }
-            Err(failure) => self.unsealed(n, peer, &packet, failure.error),
+            Err(failure) => self.unsealed(n, peer, packet, failure.error),
         }
     }
 
-    fn sealed<'p>(
-        &mut self,
-        n: usize,
-        peer: usize,
-        packet: &[u8],
-        result: Result<SealJob<'p, Vec<u8>>, SealFailure<'p, Vec<u8>>>,
-    ) {
+    fn sealed(&mut self, n: usize, peer: usize, packet: &[u8], result: SealResult<'_>) {
         let mut job = match result {
             Ok(job) => job,
             Err(failure) => return self.unsealed(n, peer, packet, failure.error),

@@ -274,9 +274,10 @@ impl World {
         }
         self.transcript = hash;
         if self.is_traced {
-            let seconds = self.now as f64 / SEC as f64;
             eprintln!(
-                "{seconds:13.6} node {n} {what} {:02x?} ({} bytes)",
+                "{:6}.{:06} node {n} {what} {:02x?} ({} bytes)",
+                self.now / SEC,
+                self.now % SEC / 1000,
                 bytes.get(..16).unwrap_or(bytes),
                 bytes.len()
             );
