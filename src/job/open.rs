@@ -14,7 +14,7 @@ use crate::wire::DataHeader;
 /// refused by `finish_open`.
 #[must_use = "a datagram is opened by running its job and finishing it"]
 pub struct OpenJob<B, E = SocketAddr> {
-    /// Erased when the job has run, as in a [`SealJob`].
+    /// Erased when the job has run, as in a `SealJob`.
     key: AeadKey,
     pub(crate) header: DataHeader,
     /// Tells this session from any other, also from one with the same index.

@@ -109,7 +109,7 @@ pub(crate) struct SealLane<'a> {
     /// A job's copy of a key, erased when it was used.
     pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
-    /// As in [`AeadKey::seal_from`]; `None` seals in place, as [`AeadKey::seal`] does.
+    /// As in `AeadKey::seal_from`; `None` seals in place, as [`AeadKey::seal`] does.
     pub(crate) source: Option<&'a [u8]>,
     pub(crate) buffer: &'a mut [u8],
 }
@@ -145,7 +145,7 @@ impl fmt::Debug for OpenLane<'_> {
     }
 }
 
-/// Seals every lane as [`AeadKey::seal`] or [`AeadKey::seal_from`] would, up to the first `None`.
+/// Seals every lane as [`AeadKey::seal`] or `AeadKey::seal_from` would, up to the first `None`.
 ///
 /// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
 #[inline]
