@@ -18,9 +18,11 @@ use crate::wire::{Kind, Message};
 pub enum Event {
     /// A session can be used for sending: staged packets can be sealed now.
     Established,
-    /// The peer's endpoint has changed, to the source of an authentic message.
+    /// The peer's endpoint has changed, to the source of an authentic message, or is known now for
+    /// the first time.
     Roamed,
-    /// Handshakes went unanswered for `REKEY_ATTEMPT_TIME`: staged packets should be dropped.
+    /// 20 initiations went unanswered, as many as `REKEY_ATTEMPT_TIME` means to the kernel, for some
+    /// 100 s: staged packets should be dropped.
     HandshakeGivenUp,
     /// The current session has reached `REJECT_AFTER_TIME` without being replaced.
     SessionExpired,

@@ -76,7 +76,7 @@ unsafe impl GlobalAlloc for Watcher {
                 unsafe {
                     grave
                         .add(start)
-                        .copy_from_nonoverlapping(block, layout.size())
+                        .copy_from_nonoverlapping(block, layout.size());
                 };
             }
         }
@@ -98,6 +98,7 @@ impl Watch {
     }
 
     /// Stops keeping, and shows everything that was freed.
+    #[allow(clippy::unused_self, reason = "only who holds the guard may look")]
     fn freed(&self) -> &[u8] {
         KEEPS.set(false);
         let used = GRAVEYARD.used.load(Ordering::Relaxed);
@@ -528,7 +529,7 @@ fn a_flood_does_not_grow_an_interface() {
         datagram.copy_from_slice(initiation.message.as_bytes());
         interface.receive(start, source, &mut datagram).unwrap_err();
         interface
-            .receive(start, source, &mut [n as u8; 99])
+            .receive(start, source, &mut [low; 99])
             .unwrap_err();
     }
     let grown = LIVE.get() - before;

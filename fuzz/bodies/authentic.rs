@@ -114,7 +114,7 @@ impl Stage {
             14 => {
                 self.unix_time = self
                     .unix_time
-                    .wrapping_add_signed(i64::from(input.u32()) - (1 << 31))
+                    .wrapping_add_signed(i64::from(input.u32()) - (1 << 31));
             }
             _ => self.handshake(i),
         }
@@ -377,10 +377,11 @@ impl Stage {
         self.now += 20_000_000;
         let actor = &mut self.actors[i];
         actor.advance_stamp(&mut Input::new(&[1]));
-        let (mut message, first) =
-            actor
-                .puppet
-                .initiation(self.rng.array(), self.now as u32, actor.stamp());
+        let (mut message, first) = actor.puppet.initiation(
+            self.rng.array(),
+            u32::try_from(self.now & 0xffff_ffff).unwrap_or_default(),
+            actor.stamp(),
+        );
         actor.puppet.sign(&mut message, None);
         if actor.judge_initiation(first.timestamp, self.now).is_err() {
             return;

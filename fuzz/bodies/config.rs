@@ -98,7 +98,7 @@ fn read(text: &str) {
         .interface
         .private_key
         .as_ref()
-        .map(|key| key.to_base64());
+        .map(quietwire::PrivateKey::to_base64);
     assert!(secret.is_none_or(|secret| !shown.contains(secret.as_ref())));
 }
 

@@ -76,7 +76,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// SplitMix64: repeatable, and as secret as its seed.
+/// A `SplitMix64`: repeatable, and as secret as its seed.
 #[derive(Debug)]
 pub struct Rng(pub u64);
 

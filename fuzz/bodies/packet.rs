@@ -24,11 +24,8 @@ pub fn id(packet: &[u8]) -> u64 {
 
 /// The packet, padded as the kernel pads below its MTU: to a multiple of 16 bytes.
 pub fn padded(packet: &[u8], mtu: usize) -> Vec<u8> {
-    let beyond = if mtu == 0 {
-        0
-    } else {
-        packet.len() / mtu * mtu
-    };
+    let whole = packet.len().checked_div(mtu).unwrap_or(0);
+    let beyond = whole * mtu;
     let last = packet.len() - beyond;
     let mut full = last.next_multiple_of(16);
     if mtu != 0 && last != 0 {

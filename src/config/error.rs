@@ -122,7 +122,7 @@ impl core::error::Error for ParseError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The text is longer than [`MAX_LEN`](super::MAX_LEN).
+    /// The text is longer than [`MAX_LEN`].
     TooLong,
     /// A line is neither a section, nor a key with a value, nor a comment.
     NotAKey,

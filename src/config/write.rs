@@ -80,7 +80,7 @@ pub enum WriteError {
     Endpoint,
     /// Two peers have the same public key.
     DuplicatePeer,
-    /// The text would be longer than [`MAX_LEN`](super::MAX_LEN).
+    /// The text would be longer than [`MAX_LEN`].
     TooLong,
 }
 

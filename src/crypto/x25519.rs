@@ -215,7 +215,7 @@ mod tests {
         let mut on_curve = 0;
         for low in (0..16).chain(0xe0..=0xff) {
             for high in [0x00, 0x7f, 0x80, 0xff] {
-                let mut point = [if high & 0x7f == 0 { 0 } else { 0xff }; 32];
+                let mut point = [if high == 0 || high == 0x80 { 0 } else { 0xff }; 32];
                 (point[0], point[31]) = (low, high);
                 if let Some(edwards) = private.multiply_edwards(&point) {
                     on_curve += 1;

@@ -224,6 +224,7 @@ impl<P> Engine<P> {
         self.seal_job(draft, outgoing)
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) fn begin_seal_to<'p, B: AsMut<[u8]>, E: Endpoint>(
         &mut self,
         now: Instant,

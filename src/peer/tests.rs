@@ -1,6 +1,7 @@
 //! What only counters at their limits and a look inside can show.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::*;
 use crate::event::Env;

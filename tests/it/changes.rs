@@ -789,7 +789,7 @@ fn impossible_timings_are_refused() {
         ("rekey_timeout", |t| t.rekey_timeout = Duration::ZERO),
         ("rekey_timeout", |t| t.rekey_timeout = secs(91)),
         ("keepalive_timeout", |t| {
-            t.keepalive_timeout = Duration::ZERO
+            t.keepalive_timeout = Duration::ZERO;
         }),
         ("keepalive_timeout", |t| t.keepalive_timeout = secs(181)),
         ("rekey_after_time", |t| t.rekey_after_time = Duration::ZERO),

@@ -200,7 +200,7 @@ fn debug_of_jobs_shows_no_secret() {
     run(&mut alice, step);
 
     let inner = packet(Alice, 100);
-    let mut out = vec![0; 200];
+    let mut out = [0; 200];
     let mut sealing = alice
         .begin_seal(start, Outgoing::apart(&inner, &mut out[..]))
         .unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::*;
 
 fn every(step: u64, last: u64) -> Vec<Duration> {
-    (1..)
+    (1..=last)
         .map(|n| secs(n * step))
         .take_while(|at| *at <= secs(last))
         .collect()

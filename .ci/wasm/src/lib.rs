@@ -17,7 +17,10 @@ fn run(seed: u64) -> Option<()> {
     let mut rng = Counter(seed);
     let now = Instant::from_nanos(0);
     let at = |host| SocketAddr::from(([192, 0, 2, host], 51820));
-    let (a_key, b_key) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
+    let (a_key, b_key) = (
+        PrivateKey::generate(&mut rng),
+        PrivateKey::generate(&mut rng),
+    );
     let to_b = PeerConfig::new(b_key.public_key()).endpoint(at(2));
     let mut a = Tunnel::new(&a_key, &to_b, now).ok()?;
     let mut b = Tunnel::new(&b_key, &PeerConfig::new(a_key.public_key()), now).ok()?;
@@ -25,10 +28,12 @@ fn run(seed: u64) -> Option<()> {
     let mut env = Env::new(&mut rng, Duration::from_secs(1));
     for _ in 0..3 {
         while let Some(t) = a.poll_transmit(now, &mut env) {
-            b.receive(now, at(1), &mut t.message.as_bytes().to_vec()).ok()?;
+            b.receive(now, at(1), &mut t.message.as_bytes().to_vec())
+                .ok()?;
         }
         while let Some(t) = b.poll_transmit(now, &mut env) {
-            a.receive(now, at(2), &mut t.message.as_bytes().to_vec()).ok()?;
+            a.receive(now, at(2), &mut t.message.as_bytes().to_vec())
+                .ok()?;
         }
     }
     let mut packet = [0; 20];
@@ -47,7 +52,8 @@ impl TryRng for Counter {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        self.try_next_u64().map(|n| u32::try_from(n >> 32).unwrap_or(0))
+        self.try_next_u64()
+            .map(|n| u32::try_from(n >> 32).unwrap_or(0))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
@@ -68,7 +74,8 @@ impl TryCryptoRng for Counter {}
 #[cfg(feature = "alloc")]
 #[unsafe(no_mangle)]
 pub extern "C" fn interface_works() -> u32 {
-    let mut interface: quietwire::Interface = quietwire::Interface::new(None, Instant::from_nanos(0));
+    let mut interface: quietwire::Interface =
+        quietwire::Interface::new(None, Instant::from_nanos(0));
     interface.handle_timeout(Instant::from_nanos(1));
     u32::from(interface.peer_count() == 0)
 }

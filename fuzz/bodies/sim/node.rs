@@ -31,6 +31,7 @@ pub struct Node {
     now: u64,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there are three of them")]
 enum Kind {
     Many(Interface),
     One(Box<Tunnel>),
@@ -359,7 +360,7 @@ impl Node {
         match &mut self.kind {
             Kind::One(tunnel) => {
                 tunnel
-                    .set_private_key(other.as_ref().unwrap_or(&key(2)))
+                    .set_private_key(&other.unwrap_or_else(|| key(2)))
                     .unwrap();
             }
             Kind::Many(interface) => interface.set_private_key(other.as_ref()).unwrap(),

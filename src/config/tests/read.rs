@@ -417,7 +417,7 @@ fn a_section_becomes_a_peer_of_an_interface() {
 
     let mut by_name = config.peers[0].clone();
     by_name.endpoint = "vpn.example.com:51820".parse().ok();
-    let other = crate::PrivateKey::from_bytes([7; 32]).public_key();
+    let other = PrivateKey::from_bytes([7; 32]).public_key();
     by_name.public_key = other;
     let id = interface.add_peer(now, &by_name.to_peer_config()).unwrap();
     assert_eq!(interface.peer(id).unwrap().endpoint(), None);

@@ -59,6 +59,7 @@ impl AeadKey {
     /// stands at the end of `out`, with zero bytes of plaintext.
     ///
     /// An `out` shorter than the packet and a tag is a mistake of the caller; it is left as it is.
+    #[cfg(test)]
     pub(crate) fn seal_from(&self, counter: u64, aad: &[u8], packet: &[u8], out: &mut [u8]) {
         let laid_out = lay_out(packet, out);
         debug_assert!(laid_out.is_some(), "no room for the packet and the tag");
@@ -108,7 +109,7 @@ pub(crate) struct SealLane<'a> {
     /// A job's copy of a key, erased when it was used.
     pub(crate) key: &'a mut AeadKey,
     pub(crate) counter: u64,
-    /// As in [`AeadKey::seal_from`]; `None` seals in place, as [`AeadKey::seal`] does.
+    /// As in `AeadKey::seal_from`; `None` seals in place, as [`AeadKey::seal`] does.
     pub(crate) source: Option<&'a [u8]>,
     pub(crate) buffer: &'a mut [u8],
 }
@@ -144,7 +145,7 @@ impl fmt::Debug for OpenLane<'_> {
     }
 }
 
-/// Seals every lane as [`AeadKey::seal`] or [`AeadKey::seal_from`] would, up to the first `None`.
+/// Seals every lane as [`AeadKey::seal`] or `AeadKey::seal_from` would, up to the first `None`.
 ///
 /// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
 #[inline]

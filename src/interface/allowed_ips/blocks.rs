@@ -154,7 +154,7 @@ impl<T: Copy + Default> Blocks<T> {
             .map(|(class, list)| list.len() << class);
         let taken: usize = blocks.iter().map(|&len| size(len)).sum();
         assert_eq!(self.items.len(), taken + free.sum::<usize>());
-        assert_eq!(self.used, blocks.iter().sum());
+        assert_eq!(self.used, blocks.iter().sum::<usize>());
         assert!(self.items.len() < 4 * self.used + 68);
     }
 }

@@ -3,7 +3,11 @@
 //! Each node is a `Tunnel` or an `Interface`, driven exactly as the contract of the crate asks:
 //! data, then events, then messages, then the deadline. The wire is instant unless a test says
 //! otherwise, and remembers every datagram. One seed decides everything that is random.
-#![allow(dead_code, reason = "a toolbox: not every test module uses every tool")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a toolbox: not every test module uses every tool"
+)]
 
 mod node;
 mod pair;

@@ -212,6 +212,10 @@ impl Node {
 
 /// Overwrites what lies on the stack below the caller: keys of the test, which it need not erase.
 #[inline(never)]
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "as much stack as a test can have used"
+)]
 fn scrub_stack() {
     std::hint::black_box(&mut [0_u8; 1 << 16]);
 }
