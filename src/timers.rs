@@ -52,13 +52,14 @@ impl Timings {
     ///
     /// [`ConfigError::InvalidTiming`] names the first field that is zero or too great.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        // Some time must be left before `rekey_on_receive`, or every packet asks for a handshake.
+        let keepalive_limit = self
+            .reject_after_time
+            .saturating_sub(self.rekey_timeout)
+            .saturating_sub(Duration::from_nanos(1));
         let ordered = [
             ("rekey_timeout", self.rekey_timeout, self.rekey_attempt_time),
-            (
-                "keepalive_timeout",
-                self.keepalive_timeout,
-                self.reject_after_time,
-            ),
+            ("keepalive_timeout", self.keepalive_timeout, keepalive_limit),
             (
                 "rekey_after_time",
                 self.rekey_after_time,

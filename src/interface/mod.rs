@@ -41,7 +41,8 @@ const CHUNK: usize = 16;
 ///
 /// Memory: about 900 bytes for a peer without a session, tables included, and 1.2 KiB for each of
 /// its up to three sessions. All tables are bounded by the number of peers (at most 2^20), except 256
-/// cookie replies and 8192 token buckets that exist only under load.
+/// cookie replies and 8192 token buckets that exist only under load. A caller that takes many datagrams
+/// at once should poll after each 256, so that no cookie reply is left out.
 #[derive(Debug)]
 pub struct Interface<E: Endpoint = SocketAddr> {
     engine: Engine<Many<E>>,

@@ -785,13 +785,14 @@ fn timings_replace_the_constants() {
 #[test]
 fn impossible_timings_are_refused() {
     type Change = fn(&mut Timings);
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 9] = [
         ("rekey_timeout", |t| t.rekey_timeout = Duration::ZERO),
         ("rekey_timeout", |t| t.rekey_timeout = secs(91)),
         ("keepalive_timeout", |t| {
             t.keepalive_timeout = Duration::ZERO;
         }),
         ("keepalive_timeout", |t| t.keepalive_timeout = secs(181)),
+        ("keepalive_timeout", |t| t.keepalive_timeout = secs(175)),
         ("rekey_after_time", |t| t.rekey_after_time = Duration::ZERO),
         ("rekey_after_time", |t| t.rekey_after_time = secs(181)),
         ("rekey_attempt_time", |t| t.rekey_attempt_time = secs(181)),
