@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use quietwire::Event;
+
 use crate::support::*;
 
 fn every(step: u64, last: u64) -> Vec<Duration> {
@@ -393,5 +395,90 @@ fn persistent_keepalive_keeps_a_session_for_hours() {
         }
         // The first keepalive after 120 s is the one at 125 s.
         assert_eq!(pair.sent(Alice, Msg::Initiation).len(), 1 + 7200 / 125);
+    });
+}
+
+/// A response is an authentic message too: it takes the keepalive's place.
+#[test]
+fn a_response_replaces_the_keepalive() {
+    on_both(|setup| {
+        let mut pair = setup.build();
+        pair.establish();
+        pair.run_until(secs(20));
+        pair.send(Alice, 100);
+        pair.run_until(secs(25));
+        // Alice's confirmation of the new session is lost, so nothing but the response is due.
+        pair.on_wire(|from, msg| match (from, msg) {
+            (Alice, Msg::Keepalive) => Fate::Lose,
+            _ => Fate::Deliver,
+        });
+        let now = pair.now;
+        pair[Alice].initiate(now);
+        pair.settle();
+        pair.run_until(secs(31));
+        assert_eq!(pair.sent(Bob, Msg::Response).len(), 1);
+        assert!(pair.sent(Bob, Msg::Keepalive).is_empty());
+    });
+}
+
+/// An initiation of the other side is a sign of life: data that was sent does not wait any more.
+#[test]
+fn an_initiation_received_ends_the_wait() {
+    on_both(|setup| {
+        let mut pair = setup.build();
+        pair.establish();
+        pair.run_until(secs(20));
+        pair.cut(Alice);
+        pair.send(Alice, 100);
+        pair.run_until(secs(29));
+        let now = pair.now;
+        pair[Bob].initiate(now);
+        pair.settle();
+        assert_eq!(pair.sent(Bob, Msg::Initiation).len(), 1);
+        pair.cut(Bob);
+        pair.run_until(secs(36));
+        assert!(pair.sent(Alice, Msg::Initiation).is_empty());
+    });
+}
+
+/// What was asked for before an erasure is not sent after it.
+#[test]
+fn an_erasure_forgets_what_was_asked_for() {
+    on_both(|setup| {
+        let mut pair = setup.build();
+        pair.establish();
+        pair.run_until(secs(20));
+        let now = pair.now;
+        pair[Alice].initiate(now);
+        pair[Alice].erase(now);
+        pair.run_until(secs(40));
+        assert!(pair.sent(Alice, Msg::Initiation).is_empty());
+    });
+}
+
+/// After the last attempt no keepalive is due either, although data came in just before.
+#[test]
+fn giving_up_stops_the_keepalive() {
+    on_both(|setup| {
+        let mut pair = setup.build();
+        pair.establish();
+        pair.run_until(secs(10));
+        pair.on_wire(|_, msg| match msg {
+            Msg::Initiation => Fate::Lose,
+            _ => Fate::Deliver,
+        });
+        let now = pair.now;
+        pair[Alice].initiate(now);
+        pair.settle();
+        while pair.sent(Alice, Msg::Initiation).len() < 20 {
+            pair.advance_to_next_deadline().unwrap();
+        }
+        let last = pair.elapsed();
+        pair.run_until(last + secs(1));
+        pair.send(Bob, 100);
+        pair.run_until(last + secs(6));
+        assert_eq!(pair.saw(Alice, Event::HandshakeGivenUp).len(), 1);
+        pair.run_until(last + secs(13));
+        assert!(pair.sent(Alice, Msg::Keepalive).is_empty());
     });
 }
