@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Versions are pinned: a gate that changes by itself tells nothing.
-export MSRV=1.88.0
+export MSRV=1.89.0
 export NIGHTLY=nightly-2026-05-20
 export CARGO_FUZZ=0.13.2
 export CARGO_DENY=0.20.2

@@ -4,7 +4,7 @@
     doc = "The WireGuard protocol as a state machine without I/O."
 )]
 #![no_std]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "simd"), forbid(unsafe_code))]
 #![cfg_attr(
     not(test),
     deny(
@@ -34,6 +34,10 @@ pub mod config;
 #[cfg(feature = "alloc")]
 mod interface;
 mod tunnel;
+
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 
 #[cfg(feature = "std")]
 mod os;
