@@ -11,6 +11,8 @@
 mod backend;
 #[cfg(test)]
 mod batch_tests;
+#[allow(dead_code, reason = "not used yet")]
+mod poly1305;
 mod portable;
 #[cfg(test)]
 mod tests;
