@@ -1,35 +1,55 @@
 //! The choice of code that runs the AEAD.
 //!
-//! A [`Backend`] names an implementation that this machine can run. The variant of a SIMD kernel
-//! carries the kernel's detection token, a type that only run-time detection can make, so that a
-//! value of this type is proof enough to call the kernel. To add one: a file with the kernel and
-//! its token, a variant here, a line in [`Backend::available`], and the arms that the compiler then
-//! asks for in the parent module. No caller changes.
+//! A [`Backend`] names an implementation that this machine can run. The variant of a vector kernel
+//! carries the kernel's token, a type that only run-time detection can make, so that a value of this
+//! type is proof enough to call the kernel. To add one: a file with the kernel and its token, a
+//! variant here, a line in [`Backend::available`], and the arms that the compiler then asks for in
+//! the parent module. No caller changes.
 
 use core::fmt;
 
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+use super::simd::Avx512;
+#[cfg(all(test, feature = "simd"))]
+use super::simd::Plain;
+
 /// An implementation of ChaCha20-Poly1305 that this machine can run.
 ///
-/// All of them compute the same function; they differ in speed only.
+/// All of them compute the same function; they differ in speed only. What a variant carries cannot
+/// be made by hand: it is the proof that the processor was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// The `chacha20poly1305` crate: every target, no unsafe code here.
+    /// Safe code for every target.
     Portable,
+    /// AVX-512 with F, BW, VL, DQ and IFMA.
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    Avx512(Avx512),
+    /// Tests what the vector kernels share, also where none of them runs.
+    #[cfg(all(test, feature = "simd"))]
+    Plain(Plain),
 }
 
 impl Backend {
     /// The fastest implementation that this machine can run.
     #[must_use]
+    #[inline]
     pub fn detect() -> Self {
         Self::available().next().unwrap_or(Self::Portable)
     }
 
     /// Every implementation that this machine can run, the fastest first.
     ///
-    /// [`Portable`](Self::Portable) is always among them.
+    /// [`Portable`](Self::Portable) is always the last.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Some(Self::Portable)].into_iter().flatten()
+        let all = [
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Avx512::detect().map(Self::Avx512),
+            #[cfg(all(test, feature = "simd"))]
+            Some(Self::Plain(Plain)),
+            Some(Self::Portable),
+        ];
+        all.into_iter().flatten()
     }
 }
 
@@ -37,6 +57,10 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Portable => "portable",
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Self::Avx512(_) => "avx512",
+            #[cfg(all(test, feature = "simd"))]
+            Self::Plain(_) => "plain",
         })
     }
 }

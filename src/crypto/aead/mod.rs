@@ -14,6 +14,8 @@ mod batch_tests;
 #[allow(dead_code, reason = "not used yet")]
 mod poly1305;
 mod portable;
+#[cfg(feature = "simd")]
+mod simd;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +82,13 @@ impl AeadKey {
         self.open_at(&nonce(counter), aad, buffer)
     }
 
+    /// The bytes of the key.
+    #[cfg(feature = "simd")]
+    #[inline]
+    const fn expose(&self) -> &[u8; 32] {
+        self.key.expose()
+    }
+
     #[inline]
     fn erase(&mut self) {
         self.key = Secret::zeroed();
@@ -88,12 +97,20 @@ impl AeadKey {
     fn seal_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
         match self.backend {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx512(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(test, feature = "simd"))]
+            Backend::Plain(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
         }
     }
 
     fn open_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Result<(), Forged> {
         match self.backend {
             Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx512(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(test, feature = "simd"))]
+            Backend::Plain(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
         }
     }
 }
@@ -152,11 +169,18 @@ impl fmt::Debug for OpenLane<'_> {
 /// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
 #[inline]
 pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
-    for mut lane in lanes {
+    let mut lanes = lanes.into_iter().fuse();
+    while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
-            Backend::Portable => portable::seal_lane(&mut lane),
+            Backend::Portable => {
+                portable::seal_lane(&mut lane);
+                lane.key.erase();
+            }
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx512(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
+            #[cfg(all(test, feature = "simd"))]
+            Backend::Plain(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
         }
-        lane.key.erase();
     }
 }
 
@@ -165,11 +189,18 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
 /// A forged message changes nothing for the other lanes.
 #[inline]
 pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
-    for mut lane in lanes {
+    let mut lanes = lanes.into_iter().fuse();
+    while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
-            Backend::Portable => portable::open_lane(&mut lane),
+            Backend::Portable => {
+                portable::open_lane(&mut lane);
+                lane.key.erase();
+            }
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx512(kernel) => simd::open_batch(kernel, lane, &mut lanes),
+            #[cfg(all(test, feature = "simd"))]
+            Backend::Plain(kernel) => simd::open_batch(kernel, lane, &mut lanes),
         }
-        lane.key.erase();
     }
 }
 

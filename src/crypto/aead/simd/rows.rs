@@ -1,0 +1,391 @@
+//! Where the lanes of a vector kernel read and write: raw rows of 64 bytes, checked when they are made.
+//!
+//! A kernel works on many places at once, some of them in one buffer that it both reads and writes,
+//! which references cannot say. So this file turns slices into pointers, and makes sure of what the
+//! kernels rely on: every [`Row`] that [`Lanes`] hands out points to 64 bytes that may be read and 64
+//! that may be written for as long as the lanes live. What does not fill a row (the end of a message)
+//! goes through a scratch row, and is combined here.
+
+#![allow(
+    unsafe_code,
+    reason = "slices become rows of a vector kernel here, and only here"
+)]
+
+use core::marker::PhantomData;
+
+/// The size of a keystream block, and of a row.
+pub(super) const ROW: usize = 64;
+
+/// The most lanes that are filled at a time.
+pub(super) const LANES: usize = 32;
+
+/// The most packets of a chunk.
+pub(super) const PACKETS: usize = 16;
+
+/// Lanes are written in pieces of this many, so their arrays are longer by as much.
+const PIECE: usize = 8;
+
+/// The most bytes that the cipher can seal under one nonce: its first block is the one-time key.
+pub(super) const LEN_MAX: u64 = 0xffff_ffff * 64;
+
+const CAPACITY: usize = LANES + PIECE;
+
+static ZEROS: [u8; ROW] = [0; ROW];
+
+/// The body of one message: where its bytes are read, and where they are written.
+///
+/// In place both are the same. Otherwise what is read may be shorter: zeros follow it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    from: *const u8,
+    from_len: usize,
+    to: *mut u8,
+    len: usize,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Text<'a> {
+    pub(super) const EMPTY: Self = Self {
+        from: ZEROS.as_ptr(),
+        from_len: 0,
+        to: core::ptr::dangling_mut(),
+        len: 0,
+        life: PhantomData,
+    };
+
+    #[inline]
+    pub(super) fn in_place(text: &'a mut [u8]) -> Self {
+        let (to, len) = (text.as_mut_ptr(), text.len());
+        Self {
+            from: to.cast_const(),
+            from_len: len,
+            to,
+            len,
+            life: PhantomData,
+        }
+    }
+
+    /// `None` when the packet is longer than the text that it becomes.
+    #[inline]
+    pub(super) fn apart(packet: &'a [u8], text: &'a mut [u8]) -> Option<Self> {
+        (packet.len() <= text.len()).then(|| Self {
+            from: packet.as_ptr(),
+            from_len: packet.len(),
+            to: text.as_mut_ptr(),
+            len: text.len(),
+            life: PhantomData,
+        })
+    }
+
+    /// How many blocks of keystream it takes.
+    #[inline]
+    pub(super) const fn blocks(&self) -> usize {
+        self.len.div_ceil(ROW)
+    }
+
+    /// How many of them are read and written in full.
+    #[inline]
+    const fn full_blocks(&self) -> usize {
+        self.from_len / ROW
+    }
+
+    /// What stands where it is written. Not while a lane is at work on it.
+    #[inline]
+    pub(super) const fn written(&self) -> &[u8] {
+        // SAFETY: `to` and `len` are those of a slice borrowed for 'a, and nothing writes to it while
+        // the result is borrowed: the kernels write only inside `Lanes::run`.
+        unsafe { core::slice::from_raw_parts(self.to, self.len) }
+    }
+
+    /// Combines block `block` with keystream, as far as it goes.
+    #[inline]
+    fn xor(&self, block: usize, keystream: &[u8; ROW]) {
+        let at = block.saturating_mul(ROW);
+        let len = self.len.saturating_sub(at).min(ROW);
+        let read = self.from_len.saturating_sub(at).min(len);
+        let mut row = [0; ROW];
+        // SAFETY: `at + read` is at most `from_len`, `at + len` at most `len`, unless that length is 0,
+        // when the pointer is not followed; both are at most the row. The row is apart from either.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.from.wrapping_add(at), row.as_mut_ptr(), read);
+        }
+        for (byte, key) in row.iter_mut().zip(keystream) {
+            *byte ^= key;
+        }
+        // SAFETY: as above.
+        unsafe {
+            core::ptr::copy_nonoverlapping(row.as_ptr(), self.to.wrapping_add(at), len);
+        }
+    }
+}
+
+/// The rows of a kernel's lanes that lead into no message. They are secret: the one-time keys, and
+/// keystream that is combined later.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub(super) struct Scratch<const KEYS: usize, const ROWS: usize> {
+    keys: [[u8; ROW]; KEYS],
+    /// The first is for lanes that have nothing to do.
+    rows: [[u8; ROW]; ROWS],
+}
+
+impl<const KEYS: usize, const ROWS: usize> Scratch<KEYS, ROWS> {
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self {
+            keys: [[0; ROW]; KEYS],
+            rows: [[0; ROW]; ROWS],
+        }
+    }
+}
+
+impl<const KEYS: usize, const ROWS: usize> Drop for Scratch<KEYS, ROWS> {
+    #[inline]
+    fn drop(&mut self) {
+        self.keys = [[0; ROW]; KEYS];
+        self.rows = [[0; ROW]; ROWS];
+        zeroize::optimization_barrier(self);
+    }
+}
+
+/// 64 bytes to read and 64 bytes to write, the same ones or others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    from: *const [u8; ROW],
+    to: *mut [u8; ROW],
+}
+
+impl Row {
+    /// Where the text is read. Valid while the lanes are borrowed that it came from.
+    #[inline]
+    pub(super) const fn from(self) -> *const [u8; ROW] {
+        self.from
+    }
+
+    /// Where the result goes. Valid like `from`; nothing else refers to it meanwhile but another row.
+    #[inline]
+    pub(super) const fn to(self) -> *mut [u8; ROW] {
+        self.to
+    }
+}
+
+/// What each lane of a kernel works on: a block of a packet, and its row.
+///
+/// Filled by the `push_` functions, handed to [`Kernel::xor`](super::Kernel::xor), cleared by
+/// [`combine`](Self::combine).
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Lanes<'a> {
+    packet: [u32; CAPACITY],
+    block: [u32; CAPACITY],
+    rows: [Row; CAPACITY],
+    len: usize,
+    /// Blocks whose keystream goes to a scratch row.
+    parts: [Part; LANES],
+    parts_len: usize,
+    /// Scratch: `keys_len` rows, and `scratch_len` rows of which the first is for idle lanes.
+    keys: *mut [u8; ROW],
+    keys_len: usize,
+    scratch: *mut [u8; ROW],
+    scratch_len: usize,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    packet: usize,
+    text_block: usize,
+}
+
+impl<'a> Lanes<'a> {
+    #[inline]
+    pub(super) fn new<const KEYS: usize, const ROWS: usize>(
+        scratch: &'a mut Scratch<KEYS, ROWS>,
+    ) -> Self {
+        const { assert!(KEYS > 0 && ROWS > 1) };
+        let keys = scratch.keys.as_mut_ptr();
+        let rows = scratch.rows.as_mut_ptr();
+        let idle = Row {
+            from: &raw const ZEROS,
+            to: rows,
+        };
+        Self {
+            packet: [0; CAPACITY],
+            block: [0; CAPACITY],
+            rows: [idle; CAPACITY],
+            len: 0,
+            parts: [Part { packet: 0, text_block: 0 }; LANES],
+            parts_len: 0,
+            keys,
+            keys_len: KEYS,
+            scratch: rows,
+            scratch_len: ROWS,
+            life: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no lane would be idle.
+    #[inline]
+    pub(super) const fn is_even(&self) -> bool {
+        self.len.is_multiple_of(PIECE)
+    }
+
+    /// How many more lanes fit.
+    #[inline]
+    pub(super) const fn room(&self) -> usize {
+        LANES.saturating_sub(self.len)
+    }
+
+    /// The packets, blocks and rows of `N` lanes from lane `at` on. `None` past the last piece of 8,
+    /// whose lanes behind the last one are idle.
+    #[inline]
+    pub(super) fn get<const N: usize>(
+        &self,
+        at: usize,
+    ) -> Option<(&[u32; N], &[u32; N], &[Row; N])> {
+        let end = self.len.next_multiple_of(PIECE);
+        Some((
+            self.packet.get(at..end)?.first_chunk()?,
+            self.block.get(at..end)?.first_chunk()?,
+            self.rows.get(at..end)?.first_chunk()?,
+        ))
+    }
+
+    /// A lane for the first block of a packet, which is its one-time key.
+    #[inline]
+    pub(super) fn push_key(&mut self, packet: usize) {
+        if packet < self.keys_len && self.room() > 0 {
+            let to = self.keys.wrapping_add(packet);
+            self.push(number(packet), 0, &raw const ZEROS, to, 1, 1);
+        }
+    }
+
+    /// Lanes for the blocks of a text from `block` on, as many as fit; the first one that does not.
+    #[inline]
+    pub(super) fn push_text(&mut self, packet: usize, text: &Text<'a>, block: usize) -> usize {
+        let run = text.full_blocks().saturating_sub(block).min(self.room());
+        if run > 0 {
+            let at = block.wrapping_mul(ROW);
+            let (from, to) = (text.from.wrapping_add(at), text.to.wrapping_add(at));
+            let first = number(block).wrapping_add(1);
+            self.push(number(packet), first, from.cast(), to.cast(), run, 1);
+        }
+        let mut block = block.wrapping_add(run);
+        while block >= text.full_blocks()
+            && block < text.blocks()
+            && self.push_ahead(packet, block)
+        {
+            block = block.wrapping_add(1);
+        }
+        block
+    }
+
+    /// A lane that leaves its keystream for [`combine`](Self::combine), if there is room.
+    #[inline]
+    pub(super) fn push_ahead(&mut self, packet: usize, block: usize) -> bool {
+        let row = self.parts_len.wrapping_add(1);
+        if row >= self.scratch_len || self.room() == 0 {
+            return false;
+        }
+        let Some(part) = self.parts.get_mut(self.parts_len) else {
+            return false;
+        };
+        *part = Part {
+            packet,
+            text_block: block,
+        };
+        self.parts_len = row;
+        let to = self.scratch.wrapping_add(row);
+        let first = number(block).wrapping_add(1);
+        self.push(number(packet), first, &raw const ZEROS, to, 1, 1);
+        true
+    }
+
+    /// Makes the lanes behind the last one idle, to the end of a piece.
+    #[inline]
+    pub(super) fn close(&mut self) {
+        let len = self.len;
+        self.push(0, u32::MAX, &raw const ZEROS, self.scratch, PIECE, 0);
+        self.len = len;
+    }
+
+    /// Writes `count` lanes, in whole pieces: what is too much is written again later.
+    #[inline]
+    fn push(
+        &mut self,
+        packet: u32,
+        block: u32,
+        from: *const [u8; ROW],
+        to: *mut [u8; ROW],
+        count: usize,
+        stride: usize,
+    ) {
+        let mut done = 0;
+        while done < count {
+            let at = self.len.wrapping_add(done);
+            let (Some(packets), Some(blocks), Some(rows)) = (
+                piece(&mut self.packet, at),
+                piece(&mut self.block, at),
+                piece(&mut self.rows, at),
+            ) else {
+                return;
+            };
+            *packets = [packet; PIECE];
+            for (lane, block_of) in (0_u32..).zip(blocks) {
+                *block_of = block.wrapping_add(number(done)).wrapping_add(lane);
+            }
+            for (lane, row) in (done..).zip(rows) {
+                let by = lane.wrapping_mul(stride);
+                *row = Row {
+                    from: from.wrapping_add(by),
+                    to: to.wrapping_add(by),
+                };
+            }
+            done = done.wrapping_add(PIECE);
+        }
+        self.len = self.len.wrapping_add(count);
+    }
+
+    /// The one-time keys that the key lanes have made.
+    #[inline]
+    pub(super) const fn keys(&self) -> &[[u8; ROW]] {
+        // SAFETY: the rows of a `Scratch` borrowed for 'a. Only kernels write to them, and not while
+        // the result is borrowed.
+        unsafe { core::slice::from_raw_parts(self.keys, self.keys_len) }
+    }
+
+    /// Combines what went through scratch with its text, for the packets that are wanted, and
+    /// empties the lanes.
+    #[inline]
+    pub(super) fn combine(&mut self, texts: &[Text<'a>], wanted: impl Fn(usize) -> bool) {
+        let parts = self.parts.iter().take(self.parts_len);
+        for (row, part) in (1_usize..).zip(parts) {
+            let Some(text) = texts.get(part.packet) else {
+                continue;
+            };
+            if wanted(part.packet) {
+                // SAFETY: `push_ahead` has kept `row` below `scratch_len`; as for `keys`.
+                let keystream = unsafe { &*self.scratch.wrapping_add(row) };
+                text.xor(part.text_block, keystream);
+            }
+        }
+        self.parts_len = 0;
+        self.len = 0;
+    }
+}
+
+#[inline]
+fn piece<T>(lanes: &mut [T; CAPACITY], at: usize) -> Option<&mut [T; PIECE]> {
+    lanes.get_mut(at..)?.first_chunk_mut()
+}
+
+/// No message has as many blocks as this cannot say: see [`LEN_MAX`].
+#[inline]
+fn number(block: usize) -> u32 {
+    u32::try_from(block).unwrap_or(u32::MAX)
+}
