@@ -1,29 +1,52 @@
-//! AVX-512: 16 blocks of ChaCha20 in a register set, 8 tags of Poly1305 in a vector of 52-bit products.
+//! AVX-512: 16 blocks of ChaCha20 in a register set, 8 values of Poly1305 in vectors of 52-bit products.
+//!
+//! [`chacha`] fills lanes of 32 bits with blocks of any packets. [`poly`] fills lanes of 64 bits with
+//! packets, one each, or all of them with one long packet. Both come in as few shapes as pay:
+//! the code of a pass stays under the size of an instruction cache.
+
+mod chacha;
+mod poly;
+mod poly_one;
 
 use super::rows::{Lanes, ROW};
 use super::{Kernel, Packets, TAG_LEN};
 
 mod features {
-    #![allow(unsafe_code, reason = "the macro asks the processor")]
+    #![allow(
+        unsafe_code,
+        reason = "the macro's own: it asks the processor by CPUID and XGETBV"
+    )]
+
     cpufeatures::new!(
-        detected, "avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512ifma"
+        all, "avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512ifma"
     );
-    pub(super) use detected::get;
+
+    pub(super) use all::get;
 }
 
-/// The proof that this processor has AVX-512 F, BW, VL, DQ and IFMA.
+/// The proof that this processor has AVX-512 F, BW, VL, DQ and IFMA, and that the system saves its
+/// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Avx512(());
 
 impl Avx512 {
+    /// Asks the processor, once.
     #[inline]
     pub(in super::super) fn detect() -> Option<Self> {
-        None
+        features::get().then_some(Self(()))
     }
 }
 
 impl Kernel for Avx512 {
     const PACKETS: usize = 16;
-    fn xor(self, _packets: &Packets, _lanes: &Lanes<'_>) {}
-    fn tags(self, _keys: &[[u8; ROW]], _texts: &[&[u8]], _tags: &mut [[u8; TAG_LEN]]) {}
+
+    #[inline]
+    fn xor(self, packets: &Packets, lanes: &Lanes<'_>) {
+        chacha::xor(self, packets, lanes);
+    }
+
+    #[inline]
+    fn tags(self, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
+        poly::tags(self, keys, texts, tags);
+    }
 }
