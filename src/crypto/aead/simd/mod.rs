@@ -226,12 +226,7 @@ pub(super) fn open<K: Kernel>(
 }
 
 #[inline]
-fn tag_of_one<K: Kernel>(
-    kernel: K,
-    keys: &[[u8; ROW]],
-    aad: &[u8],
-    text: &[u8],
-) -> [u8; TAG_LEN] {
+fn tag_of_one<K: Kernel>(kernel: K, keys: &[[u8; ROW]], aad: &[u8], text: &[u8]) -> [u8; TAG_LEN] {
     let mut tags = [[0; TAG_LEN]];
     if aad.is_empty() {
         kernel.tags(keys, &[text], &mut tags);
@@ -343,9 +338,14 @@ fn seal_chunk<'a, K: Kernel>(kernel: K, order: &[u8], lanes: &mut [Option<SealLa
         lanes.push_key(packet);
     }
     let (packets, texts) = (&chunk.packets, chunk.texts());
-    cipher(kernel, packets, &mut lanes, texts, Cursor::default(), |_| {
-        true
-    });
+    cipher(
+        kernel,
+        packets,
+        &mut lanes,
+        texts,
+        Cursor::default(),
+        |_| true,
+    );
     for (place, tag) in tags.iter_mut().flatten().zip(chunk.tags(kernel, &lanes)) {
         **place = tag;
     }
@@ -406,7 +406,14 @@ fn open_chunk<'a, K: Kernel>(kernel: K, order: &[u8], lanes: &mut [Option<OpenLa
     }
     let wanted = |packet: usize| authentic.get(packet).is_some_and(|authentic| *authentic);
     lanes.combine(chunk.texts(), wanted);
-    cipher(kernel, &chunk.packets, &mut lanes, chunk.texts(), cursor, wanted);
+    cipher(
+        kernel,
+        &chunk.packets,
+        &mut lanes,
+        chunk.texts(),
+        cursor,
+        wanted,
+    );
 }
 
 /// Messages collected from an iterator, and the order in which they go into chunks.
@@ -417,7 +424,11 @@ struct Window<L> {
 
 impl<L> Window<L> {
     #[inline]
-    fn collect(head: [L; 2], rest: &mut impl Iterator<Item = L>, len: impl Fn(&L) -> usize + Clone) -> Self {
+    fn collect(
+        head: [L; 2],
+        rest: &mut impl Iterator<Item = L>,
+        len: impl Fn(&L) -> usize + Clone,
+    ) -> Self {
         let mut lanes = [const { None }; WINDOW];
         for (place, lane) in lanes.iter_mut().zip(head.into_iter().chain(rest)) {
             *place = Some(lane);
@@ -477,6 +488,9 @@ impl Order {
 
     #[inline]
     fn chunks(&self, packets: usize) -> impl Iterator<Item = &[u8]> {
-        self.places.get(..self.len).unwrap_or_default().chunks(packets)
+        self.places
+            .get(..self.len)
+            .unwrap_or_default()
+            .chunks(packets)
     }
 }

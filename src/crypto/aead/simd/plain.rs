@@ -54,7 +54,12 @@ fn block(start: [u32; 16]) -> [u8; ROW] {
             quarter(column, 4 + column, 8 + column, 12 + column);
         }
         for row in 0..4 {
-            quarter(row, 4 + (row + 1) % 4, 8 + (row + 2) % 4, 12 + (row + 3) % 4);
+            quarter(
+                row,
+                4 + (row + 1) % 4,
+                8 + (row + 2) % 4,
+                12 + (row + 3) % 4,
+            );
         }
     }
     let mut out = [0; ROW];

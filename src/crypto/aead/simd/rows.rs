@@ -214,7 +214,10 @@ impl<'a> Lanes<'a> {
             block: [0; CAPACITY],
             rows: [idle; CAPACITY],
             len: 0,
-            parts: [Part { packet: 0, text_block: 0 }; LANES],
+            parts: [Part {
+                packet: 0,
+                text_block: 0,
+            }; LANES],
             parts_len: 0,
             keys,
             keys_len: KEYS,
@@ -276,9 +279,7 @@ impl<'a> Lanes<'a> {
             self.push(number(packet), first, from.cast(), to.cast(), run, 1);
         }
         let mut block = block.wrapping_add(run);
-        while block >= text.full_blocks()
-            && block < text.blocks()
-            && self.push_ahead(packet, block)
+        while block >= text.full_blocks() && block < text.blocks() && self.push_ahead(packet, block)
         {
             block = block.wrapping_add(1);
         }

@@ -174,12 +174,40 @@ macro_rules! finish {
 #[inline(never)]
 fn xor_32(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 16>) {
     let [
-        mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7, mut x8, mut x9, mut x10,
-        mut x11, mut x12, mut x13, mut x14, mut x15,
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+        mut x8,
+        mut x9,
+        mut x10,
+        mut x11,
+        mut x12,
+        mut x13,
+        mut x14,
+        mut x15,
     ] = start!(packets, first, _mm512_set1_epi32, load_512, pick_512);
     let [
-        mut y0, mut y1, mut y2, mut y3, mut y4, mut y5, mut y6, mut y7, mut y8, mut y9, mut y10,
-        mut y11, mut y12, mut y13, mut y14, mut y15,
+        mut y0,
+        mut y1,
+        mut y2,
+        mut y3,
+        mut y4,
+        mut y5,
+        mut y6,
+        mut y7,
+        mut y8,
+        mut y9,
+        mut y10,
+        mut y11,
+        mut y12,
+        mut y13,
+        mut y14,
+        mut y15,
     ] = start!(packets, second, _mm512_set1_epi32, load_512, pick_512);
     for _ in 0..10 {
         double_round!(_mm512_add_epi32, _mm512_xor_si512, _mm512_rol_epi32;
@@ -194,8 +222,22 @@ fn xor_32(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 16>) {
 #[inline(never)]
 fn xor_16(packets: &Packets, part: Part<'_, 16>) {
     let [
-        mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7, mut x8, mut x9, mut x10,
-        mut x11, mut x12, mut x13, mut x14, mut x15,
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+        mut x8,
+        mut x9,
+        mut x10,
+        mut x11,
+        mut x12,
+        mut x13,
+        mut x14,
+        mut x15,
     ] = start!(packets, part, _mm512_set1_epi32, load_512, pick_512);
     for _ in 0..10 {
         double_round!(_mm512_add_epi32, _mm512_xor_si512, _mm512_rol_epi32;
@@ -228,8 +270,22 @@ macro_rules! store_halves {
 #[inline(never)]
 fn xor_8(packets: &Packets, part: Part<'_, 8>) {
     let [
-        mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7, mut x8, mut x9, mut x10,
-        mut x11, mut x12, mut x13, mut x14, mut x15,
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+        mut x8,
+        mut x9,
+        mut x10,
+        mut x11,
+        mut x12,
+        mut x13,
+        mut x14,
+        mut x15,
     ] = start!(packets, part, _mm256_set1_epi32, load_256, pick_256);
     for _ in 0..10 {
         double_round!(_mm256_add_epi32, _mm256_xor_si256, _mm256_rol_epi32;

@@ -5,8 +5,8 @@
 //! the code of a pass stays under the size of an instruction cache.
 
 mod chacha;
+mod limbs;
 mod poly;
-mod poly_one;
 
 use super::rows::{Lanes, ROW};
 use super::{Kernel, Packets, TAG_LEN};
@@ -18,7 +18,13 @@ mod features {
     )]
 
     cpufeatures::new!(
-        all, "avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512ifma"
+        all,
+        "avx2",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512dq",
+        "avx512ifma"
     );
 
     pub(super) use all::get;
