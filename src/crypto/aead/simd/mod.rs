@@ -13,6 +13,8 @@ mod avx512;
 #[cfg(test)]
 mod plain;
 mod rows;
+#[cfg(test)]
+mod timing;
 
 use subtle::ConstantTimeEq;
 
