@@ -81,29 +81,33 @@ fn slower(baseline: &Baseline, measured: &[(String, f64)]) -> Vec<String> {
 fn report(baseline: &Baseline, measured: &[(String, f64)], strict: bool) -> ExitCode {
     let cpu = cpu();
     println!("{cpu}\ntimes as fast as chacha20poly1305 seals");
-    println!("{:<36} {:>8} {:>8} {:>8}", "", "before", "now", "change");
+    println!("{:<40} {:>8} {:>8} {:>8}", "", "before", "now", "change");
     let (mut failed, mut elsewhere) = (false, false);
     for (name, ratio) in measured {
         let now = Digits(*ratio);
         let Some(before) = baseline.get(name) else {
-            println!("{name:<36} {:>8} {now:>8}", "-");
+            println!("{name:<40} {:>8} {now:>8}", "-");
             continue;
         };
         let change = before.change(*ratio);
         let known = before.made_on == cpu;
         elsewhere |= !known;
-        let verdict = match (change < -TOLERANCE, known || strict) {
-            (false, _) => "",
-            (true, false) => "  slower, on another processor",
-            (true, true) => "  SLOWER",
+        let verdict = if change > TOLERANCE {
+            "  faster: write it"
+        } else if change > -TOLERANCE {
+            ""
+        } else if known || strict {
+            "  SLOWER"
+        } else {
+            "  slower, on another processor"
         };
         failed |= verdict.ends_with("SLOWER");
         let (change, before) = (100.0 * change, Digits(before.value));
-        println!("{name:<36} {before:>8} {now:>8} {change:>+7.1}%{verdict}");
+        println!("{name:<40} {before:>8} {now:>8} {change:>+7.1}%{verdict}");
     }
     for figure in baseline.figures() {
         if measured.iter().all(|(name, _)| *name != figure.name) {
-            println!("{:<36} {:>8} skipped", figure.name, Digits(figure.value));
+            println!("{:<40} {:>8} skipped", figure.name, Digits(figure.value));
         }
     }
     if !cfg!(feature = "internals") {

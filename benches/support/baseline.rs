@@ -84,7 +84,7 @@ impl Display for Baseline {
                 writeln!(f, "\n[{}]", figure.made_on)?;
                 made_on = Some(&figure.made_on);
             }
-            writeln!(f, "{:<36} {:>8}", figure.name, Digits(figure.value))?;
+            writeln!(f, "{:<40} {:>8}", figure.name, Digits(figure.value))?;
         }
         Ok(())
     }
