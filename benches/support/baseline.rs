@@ -50,6 +50,11 @@ impl Baseline {
         &self.figures
     }
 
+    /// Drops figures of which nobody will ask again.
+    pub(crate) fn forget(&mut self, stale: impl Fn(&str) -> bool) {
+        self.figures.retain(|figure| !stale(&figure.name));
+    }
+
     /// Puts new figures in the place of those of the same names and keeps the others.
     pub(crate) fn update(
         &mut self,

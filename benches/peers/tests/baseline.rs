@@ -70,6 +70,14 @@ fn an_update_replaces_what_was_measured_and_keeps_the_rest() {
 }
 
 #[test]
+fn what_is_stale_is_forgotten() {
+    let mut baseline = Baseline::parse(FILE).unwrap();
+    baseline.forget(|name| name.starts_with("avx2 "));
+    let names = baseline.figures().iter().map(|figure| figure.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["neon seal 64 batch"]);
+}
+
+#[test]
 fn a_change_is_a_part_of_what_was_before() {
     let baseline = Baseline::parse(FILE).unwrap();
     let change = |now| baseline.get("avx2 seal 64 batch").unwrap().change(now);
