@@ -4,6 +4,7 @@
 //! interop tests run over every ordered pair of that list and the measurements over every entry.
 //! Nothing here opens a socket: datagrams pass from hand to hand.
 
+pub mod aead;
 pub mod boringtun;
 pub mod contender;
 pub mod gotatun;

@@ -1,4 +1,4 @@
-//! `quietwire-peers [handshake] [tunnel] [mac1] [--quick] [--csv FILE]`
+//! `quietwire-peers [aead] [handshake] [tunnel] [mac1] [--quick] [--csv FILE]`
 //!
 //! Measures every implementation in one process and one thread. The contenders take turns within
 //! every round and every round begins with another one, so that drift of the machine hits all alike.
@@ -6,12 +6,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use quietwire_peers::aead::{self, report::Summary, traffic::Traffic};
 use quietwire_peers::contender::{AT_ONCE, Contender, Work};
-use quietwire_peers::report::{CSV_HEADER, Samples, Table, Unit, circumstances};
+use quietwire_peers::report::{BothWays, CSV_HEADER, Samples, Table, Unit, circumstances};
 use quietwire_peers::{Implementation, implementations};
 
-const USAGE: &str = "usage: quietwire-peers [handshake] [tunnel] [mac1] [--quick] [--csv FILE]
-Without a name it runs all three measurements.";
+const USAGE: &str =
+    "usage: quietwire-peers [aead] [handshake] [tunnel] [mac1] [--quick] [--csv FILE]
+Without a name it runs all four measurements.";
 
 /// IP lengths of the data packets.
 const LENGTHS: [usize; 3] = [64, 576, 1420];
@@ -28,15 +30,13 @@ fn main() -> ExitCode {
         }
     };
     let implementations = implementations();
-    let facts = circumstances(&implementations);
+    let mut ciphers = aead::Arena::new();
+    let mut facts = circumstances(&implementations);
+    facts.extend(ciphers.facts());
     println!("{}", facts.join("\n"));
     let mut csv = format!("# {}\n{CSV_HEADER}", facts.join("\n# "));
-    let mut arena = Arena::new(&implementations);
-    for measurement in options.measurements() {
-        let table = arena.measure(&measurement);
-        print!("\n{table}");
-        csv.push_str(&table.csv());
-    }
+    csv.push_str(&measure_ciphers(&mut ciphers, &options));
+    csv.push_str(&measure_tunnels(&implementations, &options));
     let Some(file) = options.csv else {
         return ExitCode::SUCCESS;
     };
@@ -45,6 +45,57 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{file}: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the tables of the ciphers by themselves and returns them as lines of CSV.
+fn measure_ciphers(arena: &mut aead::Arena, options: &Options) -> String {
+    let budget = options.budget(5);
+    let mut tables = Vec::new();
+    for traffic in options.traffic() {
+        let table = arena.measure(&traffic, budget);
+        print!("\n{table}");
+        tables.push(table);
+    }
+    if !tables.is_empty() {
+        print!("\n{}", Summary(&tables));
+    }
+    tables.iter().map(aead::report::Table::csv).collect()
+}
+
+/// Prints the tables of whole implementations and returns them as lines of CSV.
+fn measure_tunnels(implementations: &[Implementation], options: &Options) -> String {
+    let mut arena = Arena::new(implementations);
+    let mut tables = Vec::new();
+    for measurement in options.measurements() {
+        let table = arena.measure(&measurement);
+        print!("\n{table}");
+        tables.push((measurement.work, table));
+    }
+    summarise(&tables);
+    tables.iter().map(|(_, table)| table.csv()).collect()
+}
+
+/// Prints what sealing and opening come to together.
+fn summarise(tables: &[(Work, Table)]) {
+    let find = |wanted: Work| {
+        let found = tables.iter().find(|(work, _)| *work == wanted);
+        found.map(|(_, table)| table)
+    };
+    let mut heading = "\ntunnel, seal + open of one IP packet on both sides\n";
+    for length in LENGTHS {
+        let singly = ["one at a time".to_owned(), format!("{AT_ONCE} at a time")];
+        let works = [
+            (Work::Seal(length), Work::Open(length)),
+            (Work::SealBatch(length), Work::OpenBatch(length)),
+        ];
+        for (how, (seal, open)) in singly.iter().zip(works) {
+            if let (Some(seal), Some(open)) = (find(seal), find(open)) {
+                let title = &format!("{length} B, {how}");
+                print!("{heading}{}", BothWays { title, seal, open });
+                heading = "";
+            }
         }
     }
 }
@@ -61,7 +112,7 @@ impl Options {
         let mut options = Self::default();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "handshake" | "tunnel" | "mac1" => options.names.push(argument),
+                "aead" | "handshake" | "tunnel" | "mac1" => options.names.push(argument),
                 "--quick" => options.quick = true,
                 "--csv" => options.csv = Some(arguments.next().ok_or("--csv takes a file name")?),
                 _ => return Err(format!("unknown argument {argument}")),
@@ -72,6 +123,20 @@ impl Options {
 
     fn wants(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+
+    /// Time for all contenders together.
+    fn budget(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds) / if self.quick { 6 } else { 1 }
+    }
+
+    fn traffic(&self) -> Vec<Traffic> {
+        if !self.wants("aead") {
+            return Vec::new();
+        }
+        let mut list = [64, 128, 256, 576, 1420].map(Traffic::of).to_vec();
+        list.push(Traffic::mix());
+        list
     }
 
     fn measurements(&self) -> Vec<Measurement> {
@@ -102,10 +167,8 @@ impl Options {
         if self.wants("mac1") {
             list.push(Measurement::new("wrong mac1", Work::Refuse, 3, 64));
         }
-        if self.quick {
-            for measurement in &mut list {
-                measurement.budget /= 6;
-            }
+        for measurement in &mut list {
+            measurement.budget = self.budget(measurement.budget.as_secs());
         }
         list
     }

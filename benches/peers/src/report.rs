@@ -1,4 +1,4 @@
-//! What the tables say: machine, versions, statistics, text and CSV.
+//! What the tables of whole implementations say: machine, versions, statistics, text and CSV.
 
 use core::fmt::{self, Display, Formatter, Write as _};
 
@@ -35,6 +35,7 @@ pub fn circumstances(implementations: &[Implementation]) -> Vec<String> {
     };
     let mut lines = vec![
         format!("cpu: {}", cpu()),
+        format!("system: {}", system()),
         format!("compiler: {}, {profile}, {flags}", env!("PEERS_RUSTC")),
     ];
     lines.extend(implementations.iter().map(|implementation| {
@@ -60,6 +61,18 @@ fn cpu() -> String {
     };
     let (model, family, number) = (field("model name"), field("cpu family"), field("model"));
     format!("{model} (family {family}, model {number}){}", features())
+}
+
+fn system() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let release = read("/etc/os-release");
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or(std::env::consts::OS)
+        .trim_matches('"');
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{name}, kernel {}", kernel.trim())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -106,10 +119,54 @@ impl Samples {
         self.0[(self.0.len() - 1) * percent / 100]
     }
 
+    /// Returns how many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the median.
     #[must_use]
     pub fn median(&self) -> f64 {
         self.percentile(50)
+    }
+}
+
+/// Sealing and opening, both measured over the same packets: how long one packet takes on both
+/// sides together.
+#[derive(Clone, Copy, Debug)]
+pub struct BothWays<'a> {
+    /// What it is called.
+    pub title: &'a str,
+    /// The measurement of sealing.
+    pub seal: &'a Table,
+    /// The measurement of opening.
+    pub open: &'a Table,
+}
+
+impl BothWays<'_> {
+    /// Returns the name and the sum of both medians of the first implementation and of the best of
+    /// the others, if there is another.
+    #[must_use]
+    pub fn first_and_best_other(&self) -> Option<[(&'static str, f64); 2]> {
+        let rows = self.seal.rows.iter().zip(&self.open.rows);
+        let mut sums = rows.map(|((name, seal), (_, open))| (*name, seal.median() + open.median()));
+        let first = sums.next()?;
+        let best = sums.min_by(|one, other| one.1.total_cmp(&other.1))?;
+        Some([first, best])
+    }
+}
+
+impl Display for BothWays<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some([(name, own), (other, best)]) = self.first_and_best_other() else {
+            return Ok(());
+        };
+        let (title, unit, ratio) = (self.title, self.seal.unit, best / own);
+        writeln!(
+            f,
+            "  {title:<34} {name} {own:.1} {unit}, best other {other} {best:.1} {unit}: x {ratio:.2}"
+        )
     }
 }
 
@@ -179,10 +236,10 @@ impl Table {
             let Self { title, unit, .. } = self;
             let [low, median, high] = [10, 50, 90].map(|percent| samples.percentile(percent));
             let ratio = self.against_best_other(row);
-            let count = samples.0.len();
+            let count = samples.count();
             writeln!(
                 text,
-                "{title},{name},{unit},{median:.2},{low:.2},{high:.2},{count},{ratio:.3}"
+                "{title},{name},{unit},{median:.2},{low:.2},{high:.2},{count},{ratio:.3},"
             )
             .expect("a string takes all");
         }
@@ -190,9 +247,10 @@ impl Table {
     }
 }
 
-/// The columns of [`Table::csv`].
-pub const CSV_HEADER: &str =
-    "measurement,implementation,unit,median,percentile10,percentile90,samples,times_best_other\n";
+/// The columns of [`Table::csv`]. The last one is filled for ciphers by themselves only, and there
+/// the best other one is the best that is not quietwire's.
+pub const CSV_HEADER: &str = "measurement,implementation,unit,median,percentile10,percentile90,\
+     samples,times_best_other,times_ring\n";
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -212,7 +270,7 @@ impl Display for Table {
         for (row, (name, samples)) in rows.iter().enumerate() {
             let [low, median, high] = [10, 50, 90].map(|percent| samples.percentile(percent));
             let rate = unit.per_second() / median;
-            let (count, ratio) = (samples.0.len(), self.against_best_other(row));
+            let (count, ratio) = (samples.count(), self.against_best_other(row));
             writeln!(
                 f,
                 "  {name:<12} {median:>12.1} {low:>10.1} {high:>10.1} {rate:>12.0} {count:>8} {ratio:>16.2}"
@@ -229,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_version_is_found_in_the_lock_file() {
-        for line in circumstances(&implementations()).iter().skip(2) {
+        for line in circumstances(&implementations()).iter().skip(3) {
             assert!(!line.contains('?'), "{line}");
         }
     }
@@ -247,6 +305,28 @@ mod tests {
         };
         let ratios = [0, 1, 2].map(|row| table.against_best_other(row).to_bits());
         assert_eq!(ratios, [2.0, 0.5, 0.25].map(f64::to_bits));
+    }
+
+    #[test]
+    fn both_ways_are_summed_before_they_are_compared() {
+        let table = |rows: [(&'static str, f64); 3]| Table {
+            title: "t".to_owned(),
+            unit: Unit::Nanoseconds,
+            rows: rows
+                .map(|(name, sample)| (name, Samples::new(vec![sample])))
+                .to_vec(),
+        };
+        let both = BothWays {
+            title: "t",
+            seal: &table([("a", 10.0), ("b", 20.0), ("c", 90.0)]),
+            open: &table([("a", 15.0), ("b", 80.0), ("c", 5.0)]),
+        };
+        let [(first, own), (other, best)] = both.first_and_best_other().unwrap();
+        assert_eq!([first, other], ["a", "c"]);
+        assert_eq!(
+            [own, best].map(f64::to_bits),
+            [25.0, 95.0].map(f64::to_bits)
+        );
     }
 
     #[test]
