@@ -231,6 +231,7 @@ pub(crate) fn xopen(
 }
 
 /// The nonce of a message: four zero bytes, then the counter in little-endian.
+#[inline]
 fn nonce(counter: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     if let Some(tail) = nonce.last_chunk_mut() {

@@ -13,8 +13,10 @@ mod avx512;
 #[cfg(test)]
 mod plain;
 mod rows;
+mod stack;
 #[cfg(test)]
 mod timing;
+mod window;
 
 use subtle::ConstantTimeEq;
 
@@ -24,12 +26,20 @@ use super::{Forged, OpenLane, SealLane, TAG_LEN, nonce};
 pub use avx512::Avx512;
 #[cfg(test)]
 pub(super) use plain::Plain;
-use rows::{LEN_MAX, Lanes, PACKETS, ROW, Scratch, Text};
+use rows::{Lanes, PACKETS, ROW, Scratch, Text};
+use stack::Stack;
+use window::{Chunk, WINDOW, Window};
 
 /// The code of one instruction set. A value is proof that this machine has it.
 pub(super) trait Kernel: Copy {
     /// How many packets a chunk has: as many as the kernel computes one-time keys in one go.
     const PACKETS: usize;
+
+    /// Sorts the states of up to [`Kernel::PACKETS`] packets by word.
+    #[inline]
+    fn sort(self, states: &[&State], packets: &mut Packets) {
+        packets.sort(states);
+    }
 
     /// Combines a block of keystream with the row of every lane.
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>);
@@ -39,36 +49,66 @@ pub(super) trait Kernel: Copy {
     fn tags(self, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]);
 }
 
-/// How many packets are collected before the first is sealed, so that neighbours are alike.
-const WINDOW: usize = 64;
+/// Words 4 to 15 of the cipher's state, of one packet: its key, a zero for the block number, its
+/// nonce; and four zeros.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct State([u32; 16]);
 
-/// Words 4 to 15 of the cipher's state but the block number, of every packet: `words[word][packet]`.
-#[derive(Debug)]
+impl State {
+    const ZERO: Self = Self([0; 16]);
+
+    #[inline]
+    fn new(key: &[u8; 32], nonce: &[u8; 12]) -> Self {
+        let [k0, k1, k2, k3, k4, k5, k6, k7] = words(key);
+        let [n0, n1, n2] = words(nonce);
+        Self([k0, k1, k2, k3, k4, k5, k6, k7, 0, n0, n1, n2, 0, 0, 0, 0])
+    }
+
+    #[inline]
+    fn erase(&mut self) {
+        *self = Self::ZERO;
+        zeroize::optimization_barrier(self);
+    }
+}
+
+/// Little-endian words.
+#[inline]
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u32; WORDS] {
+    const { assert!(BYTES == 4 * WORDS) };
+    let mut words = [0; WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    words
+}
+
+/// The states of a chunk, by word: `key[word][packet]`. Entries without a packet are of no account.
+#[derive(Clone)]
 #[repr(align(64))]
 pub(super) struct Packets {
-    /// Words 4 to 11, the key.
+    /// Words 4 to 11.
     key: [[u32; PACKETS]; 8],
-    /// Words 13 to 15, the nonce.
+    /// Words 13 to 15.
     nonce: [[u32; PACKETS]; 3],
 }
 
 impl Packets {
-    #[inline]
-    const fn new() -> Self {
-        Self {
-            key: [[0; PACKETS]; 8],
-            nonce: [[0; PACKETS]; 3],
-        }
-    }
+    const ZERO: Self = Self {
+        key: [[0; PACKETS]; 8],
+        nonce: [[0; PACKETS]; 3],
+    };
 
+    /// What [`Kernel::sort`] does unless a kernel does it faster.
     #[inline]
-    fn set(&mut self, packet: usize, key: &[u8; 32], nonce: &[u8; 12]) {
-        let (key, _) = key.as_chunks();
-        let (nonce, _) = nonce.as_chunks();
-        let words = self.key.iter_mut().zip(key);
-        for (word, bytes) in words.chain(self.nonce.iter_mut().zip(nonce)) {
-            if let Some(word) = word.get_mut(packet) {
-                *word = u32::from_le_bytes(*bytes);
+    fn sort(&mut self, states: &[&State]) {
+        for (packet, State(state)) in states.iter().enumerate() {
+            let [k0, k1, k2, k3, k4, k5, k6, k7, _, n0, n1, n2, ..] = *state;
+            let words = self.key.iter_mut().zip([k0, k1, k2, k3, k4, k5, k6, k7]);
+            for (words, word) in words.chain(self.nonce.iter_mut().zip([n0, n1, n2])) {
+                if let Some(place) = words.get_mut(packet) {
+                    *place = word;
+                }
             }
         }
     }
@@ -83,13 +123,18 @@ impl Drop for Packets {
 }
 
 /// The next block to be given a lane.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Cursor {
     packet: usize,
     block: usize,
 }
 
 impl Cursor {
+    const START: Self = Self {
+        packet: 0,
+        block: 0,
+    };
+
     /// Gives lanes to the blocks that come next, until there are no more; false when lanes are short.
     #[inline]
     fn fill<'a>(
@@ -168,35 +213,25 @@ pub(super) fn seal<K: Kernel>(
     aad: &[u8],
     buffer: &mut [u8],
 ) {
-    if let Some((text, tag)) = buffer.split_last_chunk_mut() {
-        seal_one(kernel, key, nonce, aad, Text::in_place(text), tag);
+    if let Some(text) = Text::in_place(buffer) {
+        seal_one(kernel, key, nonce, aad, text);
     }
 }
 
 #[inline]
-fn seal_one<K: Kernel>(
-    kernel: K,
-    key: &[u8; 32],
-    nonce: &[u8; 12],
-    aad: &[u8],
-    text: Text<'_>,
-    tag: &mut [u8; TAG_LEN],
-) {
-    let mut packets = Packets::new();
-    packets.set(0, key, nonce);
+fn seal_one<K: Kernel>(kernel: K, key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], text: Text<'_>) {
+    let mut state = State::new(key, nonce);
+    let mut packets = Packets::ZERO;
+    kernel.sort(&[&state], &mut packets);
     let mut scratch = Scratch::<1, 3>::new();
     let mut lanes = Lanes::new(&mut scratch);
-    lanes.push_key(0);
+    lanes.push_keys(1);
     let texts = [text];
-    cipher(
-        kernel,
-        &packets,
-        &mut lanes,
-        &texts,
-        Cursor::default(),
-        |_| true,
-    );
-    *tag = tag_of_one(kernel, lanes.keys(), aad, text.written());
+    cipher(kernel, &packets, &mut lanes, &texts, Cursor::START, |_| {
+        true
+    });
+    text.put_tag(&tag_of_one(kernel, lanes.keys(), aad, text.written()));
+    state.erase();
 }
 
 /// Opens one message, with associated data.
@@ -207,24 +242,24 @@ pub(super) fn open<K: Kernel>(
     aad: &[u8],
     buffer: &mut [u8],
 ) -> Result<(), Forged> {
-    let (text, tag) = buffer.split_last_chunk_mut::<TAG_LEN>().ok_or(Forged)?;
-    let texts = [Text::in_place(text)];
-    let mut packets = Packets::new();
-    packets.set(0, key, nonce);
+    let text = Text::in_place(buffer).ok_or(Forged)?;
+    let mut state = State::new(key, nonce);
+    let mut packets = Packets::ZERO;
+    kernel.sort(&[&state], &mut packets);
     let mut scratch = Scratch::<1, 9>::new();
     let mut lanes = Lanes::new(&mut scratch);
-    let mut cursor = Cursor::default();
-    lanes.push_key(0);
+    lanes.push_keys(1);
+    let (texts, mut cursor) = ([text], Cursor::START);
     cursor.fill_ahead(&mut lanes, &texts);
     run(kernel, &packets, &mut lanes);
-    let [text] = &texts;
     let made = tag_of_one(kernel, lanes.keys(), aad, text.written());
-    if !bool::from(made.ct_eq(tag)) {
-        return Err(Forged);
+    let is_authentic = is_right(&made, &text);
+    if is_authentic {
+        lanes.combine(&texts, |_| true);
+        cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
     }
-    lanes.combine(&texts, |_| true);
-    cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
-    Ok(())
+    state.erase();
+    is_authentic.then_some(()).ok_or(Forged)
 }
 
 #[inline]
@@ -240,51 +275,15 @@ fn tag_of_one<K: Kernel>(kernel: K, keys: &[[u8; ROW]], aad: &[u8], text: &[u8])
     tag
 }
 
-/// The packets of a chunk.
-struct Chunk<'a> {
-    packets: Packets,
-    texts: [Text<'a>; PACKETS],
-    len: usize,
-}
-
-impl<'a> Chunk<'a> {
-    const fn new() -> Self {
-        Self {
-            packets: Packets::new(),
-            texts: [Text::EMPTY; PACKETS],
-            len: 0,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, key: &[u8; 32], counter: u64, text: Text<'a>) {
-        if let Some(place) = self.texts.get_mut(self.len) {
-            *place = text;
-            self.packets.set(self.len, key, &nonce(counter));
-            self.len = self.len.wrapping_add(1);
-        }
-    }
-
-    #[inline]
-    fn texts(&self) -> &[Text<'a>] {
-        self.texts.get(..self.len).unwrap_or_default()
-    }
-
-    /// The tags of all packets, one-time keys being there.
-    #[inline]
-    fn tags<K: Kernel>(&self, kernel: K, lanes: &Lanes<'_>) -> [[u8; TAG_LEN]; PACKETS] {
-        let mut made = [[0; TAG_LEN]; PACKETS];
-        let mut written: [&[u8]; PACKETS] = [&[]; PACKETS];
-        for (written, text) in written.iter_mut().zip(self.texts()) {
-            *written = text.written();
-        }
-        let keys = lanes.keys().get(..self.len);
-        let (texts, tags) = (written.get(..self.len), made.get_mut(..self.len));
-        if let (Some(keys), Some(texts), Some(tags)) = (keys, texts, tags) {
-            kernel.tags(keys, texts, tags);
-        }
-        made
-    }
+/// Compares in constant time, at one go: as bytes that takes as long as a block of the cipher.
+#[inline]
+fn is_right(made: &[u8; TAG_LEN], text: &Text<'_>) -> bool {
+    let wanted = text.tag();
+    let words = made.as_chunks().0.iter().zip(wanted.as_chunks().0);
+    let difference = words.fold(0, |difference, (made, wanted)| {
+        difference | (u64::from_ne_bytes(*made) ^ u64::from_ne_bytes(*wanted))
+    });
+    difference.ct_eq(&0).into()
 }
 
 /// Seals the messages of an iterator, and erases their keys.
@@ -295,62 +294,59 @@ pub(super) fn seal_batch<'a, K: Kernel>(
     rest: &mut impl Iterator<Item = SealLane<'a>>,
 ) {
     let Some(second) = rest.next() else {
-        return seal_lane(kernel, first);
+        if let Some(text) = text_of(first.source, first.buffer) {
+            let nonce = nonce(first.counter);
+            seal_one(kernel, first.key.expose(), &nonce, &[], text);
+        }
+        return first.key.erase();
     };
-    let mut window = Window::collect([first, second], rest, |lane| lane.buffer.len());
-    for order in window.order.chunks(K::PACKETS) {
-        seal_chunk(kernel, order, &mut window.lanes);
-    }
-}
-
-fn seal_lane<K: Kernel>(kernel: K, lane: SealLane<'_>) {
-    if let Some((text, tag)) = lane.buffer.split_last_chunk_mut() {
-        if let Some(text) = text_of(lane.source, text) {
-            let nonce = nonce(lane.counter);
-            seal_one(kernel, lane.key.expose(), &nonce, &[], text, tag);
+    let mut window = Window::new();
+    for lane in [first, second].into_iter().chain(rest) {
+        match text_of(lane.source, lane.buffer) {
+            Some(text) => window.push(lane.key, lane.counter, text),
+            None => lane.key.erase(),
+        }
+        if window.is_full() {
+            break;
         }
     }
-    lane.key.erase();
+    window.each_chunk(K::PACKETS, |chunk| seal_chunk(kernel, chunk));
 }
 
 #[inline]
-fn text_of<'a>(source: Option<&'a [u8]>, text: &'a mut [u8]) -> Option<Text<'a>> {
+fn text_of<'a>(source: Option<&'a [u8]>, buffer: &'a mut [u8]) -> Option<Text<'a>> {
     match source {
-        Some(packet) => Text::apart(packet, text),
-        None => Some(Text::in_place(text)),
+        Some(packet) => Text::apart(packet, buffer),
+        None => Text::in_place(buffer),
     }
 }
 
-fn seal_chunk<'a, K: Kernel>(kernel: K, order: &[u8], lanes: &mut [Option<SealLane<'a>>; WINDOW]) {
-    let mut chunk = Chunk::new();
-    let mut tags: [Option<&mut [u8; TAG_LEN]>; PACKETS] = [const { None }; PACKETS];
-    for lane in order.iter().filter_map(|at| take(lanes, *at)) {
-        let Some((text, tag)) = lane.buffer.split_last_chunk_mut() else {
-            continue;
-        };
-        if let (Some(text), Some(place)) = (text_of(lane.source, text), tags.get_mut(chunk.len)) {
-            *place = Some(tag);
-            chunk.push(lane.key.expose(), lane.counter, text);
-        }
-        lane.key.erase();
-    }
+fn seal_chunk<K: Kernel>(kernel: K, chunk: &Chunk<'_, '_>) {
+    let mut packets = Packets::ZERO;
+    kernel.sort(chunk.states.get(), &mut packets);
     let mut scratch = Scratch::<PACKETS, 17>::new();
     let mut lanes = Lanes::new(&mut scratch);
-    for packet in 0..chunk.len {
-        lanes.push_key(packet);
+    let texts = chunk.texts.get();
+    lanes.push_keys(texts.len());
+    cipher(kernel, &packets, &mut lanes, texts, Cursor::START, |_| true);
+    let tags = tags(kernel, lanes.keys(), texts);
+    for (text, tag) in texts.iter().zip(&tags) {
+        text.put_tag(tag);
     }
-    let (packets, texts) = (&chunk.packets, chunk.texts());
-    cipher(
-        kernel,
-        packets,
-        &mut lanes,
-        texts,
-        Cursor::default(),
-        |_| true,
-    );
-    for (place, tag) in tags.iter_mut().flatten().zip(chunk.tags(kernel, &lanes)) {
-        **place = tag;
+}
+
+/// The tags of all packets, one-time keys being there.
+#[inline]
+fn tags<K: Kernel>(kernel: K, keys: &[[u8; ROW]], texts: &[Text<'_>]) -> [[u8; TAG_LEN]; PACKETS] {
+    let mut made = [[0; TAG_LEN]; PACKETS];
+    let mut written = Stack::<&[u8], PACKETS>::new();
+    for text in texts {
+        written.push(text.written());
     }
+    if let (Some(keys), Some(tags)) = (keys.get(..texts.len()), made.get_mut(..texts.len())) {
+        kernel.tags(keys, written.get(), tags);
+    }
+    made
 }
 
 /// Opens the messages of an iterator, and erases their keys.
@@ -363,136 +359,49 @@ pub(super) fn open_batch<'a, K: Kernel>(
     let Some(second) = rest.next() else {
         let nonce = nonce(first.counter);
         *first.authentic = open(kernel, first.key.expose(), &nonce, &[], first.buffer).is_ok();
-        first.key.erase();
-        return;
+        return first.key.erase();
     };
-    let mut window = Window::collect([first, second], rest, |lane| lane.buffer.len());
-    for order in window.order.chunks(K::PACKETS) {
-        open_chunk(kernel, order, &mut window.lanes);
+    let mut window = Window::new();
+    let mut verdicts = [const { None }; WINDOW];
+    for lane in [first, second].into_iter().chain(rest) {
+        *lane.authentic = false;
+        match (Text::in_place(lane.buffer), verdicts.get_mut(window.len())) {
+            (Some(text), Some(verdict)) => {
+                window.push(lane.key, lane.counter, text);
+                *verdict = Some(lane.authentic);
+            }
+            _ => lane.key.erase(),
+        }
+        if window.is_full() {
+            break;
+        }
     }
+    window.each_chunk(K::PACKETS, |chunk| {
+        let authentic = open_chunk(kernel, chunk);
+        for (place, authentic) in chunk.places.get().iter().zip(authentic) {
+            if let Some(Some(verdict)) = verdicts.get_mut(*place) {
+                **verdict = authentic;
+            }
+        }
+    });
 }
 
-fn open_chunk<'a, K: Kernel>(kernel: K, order: &[u8], lanes: &mut [Option<OpenLane<'a>>; WINDOW]) {
-    let mut chunk = Chunk::new();
-    let mut tags = [[0; TAG_LEN]; PACKETS];
-    let mut verdicts: [Option<&mut bool>; PACKETS] = [const { None }; PACKETS];
-    for lane in order.iter().filter_map(|at| take(lanes, *at)) {
-        *lane.authentic = false;
-        if let (Some((text, tag)), Some(wanted), Some(verdict)) = (
-            lane.buffer.split_last_chunk_mut(),
-            tags.get_mut(chunk.len),
-            verdicts.get_mut(chunk.len),
-        ) {
-            *wanted = *tag;
-            *verdict = Some(lane.authentic);
-            chunk.push(lane.key.expose(), lane.counter, Text::in_place(text));
-        }
-        lane.key.erase();
-    }
+fn open_chunk<K: Kernel>(kernel: K, chunk: &Chunk<'_, '_>) -> [bool; PACKETS] {
+    let mut packets = Packets::ZERO;
+    kernel.sort(chunk.states.get(), &mut packets);
     let mut scratch = Scratch::<PACKETS, 17>::new();
     let mut lanes = Lanes::new(&mut scratch);
-    let mut cursor = Cursor::default();
-    for packet in 0..chunk.len {
-        lanes.push_key(packet);
-    }
-    cursor.fill_ahead(&mut lanes, chunk.texts());
-    run(kernel, &chunk.packets, &mut lanes);
-    let made = chunk.tags(kernel, &lanes);
+    let (texts, mut cursor) = (chunk.texts.get(), Cursor::START);
+    lanes.push_keys(texts.len());
+    cursor.fill_ahead(&mut lanes, texts);
+    run(kernel, &packets, &mut lanes);
+    let made = tags(kernel, lanes.keys(), texts);
     let mut authentic = [false; PACKETS];
-    for (packet, authentic) in authentic.iter_mut().enumerate().take(chunk.len) {
-        let (made, wanted) = (made.get(packet), tags.get(packet));
-        *authentic = made.zip(wanted).is_some_and(|(a, b)| a.ct_eq(b).into());
-    }
-    for (verdict, authentic) in verdicts.iter_mut().flatten().zip(authentic) {
-        **verdict = authentic;
+    for (authentic, (text, made)) in authentic.iter_mut().zip(texts.iter().zip(made)) {
+        *authentic = is_right(&made, text);
     }
     let wanted = |packet: usize| authentic.get(packet).is_some_and(|authentic| *authentic);
-    lanes.combine(chunk.texts(), wanted);
-    cipher(
-        kernel,
-        &chunk.packets,
-        &mut lanes,
-        chunk.texts(),
-        cursor,
-        wanted,
-    );
-}
-
-/// Messages collected from an iterator, and the order in which they go into chunks.
-struct Window<L> {
-    lanes: [Option<L>; WINDOW],
-    order: Order,
-}
-
-impl<L> Window<L> {
-    #[inline]
-    fn collect(
-        head: [L; 2],
-        rest: &mut impl Iterator<Item = L>,
-        len: impl Fn(&L) -> usize + Clone,
-    ) -> Self {
-        let mut lanes = [const { None }; WINDOW];
-        for (place, lane) in lanes.iter_mut().zip(head.into_iter().chain(rest)) {
-            *place = Some(lane);
-        }
-        let order = Order::by_length(lanes.iter().flatten().map(len));
-        Self { lanes, order }
-    }
-}
-
-#[inline]
-fn take<L>(lanes: &mut [Option<L>; WINDOW], at: u8) -> Option<L> {
-    lanes.get_mut(usize::from(at))?.take()
-}
-
-/// The places of a window, those of long messages first.
-///
-/// Tags are computed side by side, for as long as the longest takes. So neighbours should be alike.
-struct Order {
-    places: [u8; WINDOW],
-    len: usize,
-}
-
-impl Order {
-    const CLASSES: usize = 32;
-
-    /// Sorts by number of blocks, coarsely, by counting.
-    #[inline]
-    fn by_length(lengths: impl Iterator<Item = usize> + Clone) -> Self {
-        let class = |len: usize| {
-            let shortness = Self::CLASSES.saturating_sub(len.div_ceil(ROW));
-            shortness.min(Self::CLASSES - 1)
-        };
-        let mut ends = [0_u8; Self::CLASSES];
-        for len in lengths.clone() {
-            if let Some(end) = ends.get_mut(class(len)) {
-                *end = end.wrapping_add(1);
-            }
-        }
-        let mut len = 0;
-        for place in &mut ends {
-            (*place, len) = (len, place.wrapping_add(len));
-        }
-        let mut places = [0; WINDOW];
-        for (lane, length) in (0..).zip(lengths) {
-            if let Some(next) = ends.get_mut(class(length)) {
-                if let Some(place) = places.get_mut(usize::from(*next)) {
-                    *place = lane;
-                }
-                *next = next.wrapping_add(1);
-            }
-        }
-        Self {
-            places,
-            len: len.into(),
-        }
-    }
-
-    #[inline]
-    fn chunks(&self, packets: usize) -> impl Iterator<Item = &[u8]> {
-        self.places
-            .get(..self.len)
-            .unwrap_or_default()
-            .chunks(packets)
-    }
+    lanes.combine(texts, wanted);
+    cipher(kernel, &packets, &mut lanes, texts, cursor, wanted);
+    authentic
 }

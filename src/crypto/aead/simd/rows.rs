@@ -13,6 +13,9 @@
 
 use core::marker::PhantomData;
 
+use super::TAG_LEN;
+use super::stack::Stack;
+
 /// The size of a keystream block, and of a row.
 pub(super) const ROW: usize = 64;
 
@@ -32,7 +35,7 @@ const CAPACITY: usize = LANES + PIECE;
 
 static ZEROS: [u8; ROW] = [0; ROW];
 
-/// The body of one message: where its bytes are read, and where they are written.
+/// The body of one message: where its bytes are read, and where they and then its tag are written.
 ///
 /// In place both are the same. Otherwise what is read may be shorter: zeros follow it.
 #[derive(Clone, Copy, Debug)]
@@ -45,35 +48,28 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) const EMPTY: Self = Self {
-        from: ZEROS.as_ptr(),
-        from_len: 0,
-        to: core::ptr::dangling_mut(),
-        len: 0,
-        life: PhantomData,
-    };
-
+    /// A text and, behind it, its tag. `None` when there is no room for a tag.
     #[inline]
-    pub(super) fn in_place(text: &'a mut [u8]) -> Self {
-        let (to, len) = (text.as_mut_ptr(), text.len());
-        Self {
+    pub(super) fn in_place(buffer: &'a mut [u8]) -> Option<Self> {
+        let len = buffer.len().checked_sub(TAG_LEN)?;
+        let to = buffer.as_mut_ptr();
+        Some(Self {
             from: to.cast_const(),
             from_len: len,
             to,
             len,
             life: PhantomData,
-        }
+        })
     }
 
-    /// `None` when the packet is longer than the text that it becomes.
+    /// A text that is read elsewhere. `None` when it does not fit in front of the tag.
     #[inline]
-    pub(super) fn apart(packet: &'a [u8], text: &'a mut [u8]) -> Option<Self> {
-        (packet.len() <= text.len()).then(|| Self {
+    pub(super) fn apart(packet: &'a [u8], buffer: &'a mut [u8]) -> Option<Self> {
+        let text = Self::in_place(buffer)?;
+        (packet.len() <= text.len).then_some(Self {
             from: packet.as_ptr(),
             from_len: packet.len(),
-            to: text.as_mut_ptr(),
-            len: text.len(),
-            life: PhantomData,
+            ..text
         })
     }
 
@@ -89,6 +85,20 @@ impl<'a> Text<'a> {
         self.from_len / ROW
     }
 
+    /// Puts the tag behind the text.
+    #[inline]
+    pub(super) fn put_tag(&self, tag: &[u8; TAG_LEN]) {
+        // SAFETY: the constructors have seen 16 more bytes behind `len`.
+        unsafe { self.to.add(self.len).cast::<[u8; TAG_LEN]>().write(*tag) }
+    }
+
+    /// The tag behind the text.
+    #[inline]
+    pub(super) const fn tag(&self) -> [u8; TAG_LEN] {
+        // SAFETY: as for `put_tag`.
+        unsafe { self.to.add(self.len).cast::<[u8; TAG_LEN]>().read() }
+    }
+
     /// What stands where it is written. Not while a lane is at work on it.
     #[inline]
     pub(super) const fn written(&self) -> &[u8] {
@@ -100,23 +110,39 @@ impl<'a> Text<'a> {
     /// Combines block `block` with keystream, as far as it goes.
     #[inline]
     fn xor(&self, block: usize, keystream: &[u8; ROW]) {
-        let at = block.saturating_mul(ROW);
+        let at = block.wrapping_mul(ROW);
         let len = self.len.saturating_sub(at).min(ROW);
         let read = self.from_len.saturating_sub(at).min(len);
         let mut row = [0; ROW];
-        // SAFETY: `at + read` is at most `from_len`, `at + len` at most `len`, unless that length is 0,
-        // when the pointer is not followed; both are at most the row. The row is apart from either.
-        unsafe {
-            core::ptr::copy_nonoverlapping(self.from.wrapping_add(at), row.as_mut_ptr(), read);
-        }
+        // SAFETY: `at + read` is at most `from_len`, and `at + len` at most `len`, unless that length
+        // is 0. Both are at most the row, which is apart from either.
+        unsafe { copy_short(self.from.wrapping_add(at), row.as_mut_ptr(), read) }
         for (byte, key) in row.iter_mut().zip(keystream) {
             *byte ^= key;
         }
         // SAFETY: as above.
-        unsafe {
-            core::ptr::copy_nonoverlapping(row.as_ptr(), self.to.wrapping_add(at), len);
-        }
+        unsafe { copy_short(row.as_ptr(), self.to.wrapping_add(at), len) }
     }
+}
+
+/// Copies up to 64 bytes, in steps of powers of two: no call, and no branch for each byte.
+///
+/// # Safety
+///
+/// `len` is at most 64; so many bytes may be read at `from` and written at `to`, and do not overlap.
+#[inline]
+unsafe fn copy_short(mut from: *const u8, mut to: *mut u8, len: usize) {
+    macro_rules! steps {
+        ($($step:literal)+) => {$(
+            if len & $step != 0 {
+                // SAFETY: the steps taken add up to `len`.
+                unsafe { to.cast::<[u8; $step]>().write(from.cast::<[u8; $step]>().read()) }
+                from = from.wrapping_add($step);
+                to = to.wrapping_add($step);
+            }
+        )+};
+    }
+    steps!(64 32 16 8 4 2 1);
 }
 
 /// The rows of a kernel's lanes that lead into no message. They are secret: the one-time keys, and
@@ -181,8 +207,7 @@ pub(super) struct Lanes<'a> {
     rows: [Row; CAPACITY],
     len: usize,
     /// Blocks whose keystream goes to a scratch row.
-    parts: [Part; LANES],
-    parts_len: usize,
+    parts: Stack<Part, LANES>,
     /// Scratch: `keys_len` rows, and `scratch_len` rows of which the first is for idle lanes.
     keys: *mut [u8; ROW],
     keys_len: usize,
@@ -214,11 +239,7 @@ impl<'a> Lanes<'a> {
             block: [0; CAPACITY],
             rows: [idle; CAPACITY],
             len: 0,
-            parts: [Part {
-                packet: 0,
-                text_block: 0,
-            }; LANES],
-            parts_len: 0,
+            parts: Stack::new(),
             keys,
             keys_len: KEYS,
             scratch: rows,
@@ -259,13 +280,29 @@ impl<'a> Lanes<'a> {
         ))
     }
 
-    /// A lane for the first block of a packet, which is its one-time key.
+    /// A lane for the first block of each packet, which is its one-time key.
     #[inline]
-    pub(super) fn push_key(&mut self, packet: usize) {
-        if packet < self.keys_len && self.room() > 0 {
-            let to = self.keys.wrapping_add(packet);
-            self.push(number(packet), 0, &raw const ZEROS, to, 1, 1);
+    pub(super) fn push_keys(&mut self, packets: usize) {
+        let count = packets.min(self.keys_len).min(self.room());
+        for first in (0..count).step_by(PIECE) {
+            let at = self.len.wrapping_add(first);
+            let (Some(packets), Some(blocks), Some(rows)) = (
+                piece(&mut self.packet, at),
+                piece(&mut self.block, at),
+                piece(&mut self.rows, at),
+            ) else {
+                return;
+            };
+            *blocks = [0; PIECE];
+            for (packet, (number_of, row)) in (first..).zip(packets.iter_mut().zip(rows)) {
+                *number_of = number(packet);
+                *row = Row {
+                    from: &raw const ZEROS,
+                    to: self.keys.wrapping_add(packet),
+                };
+            }
         }
+        self.len = self.len.wrapping_add(count);
     }
 
     /// Lanes for the blocks of a text from `block` on, as many as fit; the first one that does not.
@@ -276,7 +313,7 @@ impl<'a> Lanes<'a> {
             let at = block.wrapping_mul(ROW);
             let (from, to) = (text.from.wrapping_add(at), text.to.wrapping_add(at));
             let first = number(block).wrapping_add(1);
-            self.push(number(packet), first, from.cast(), to.cast(), run, 1);
+            self.push(number(packet), first, from.cast(), to.cast(), run);
         }
         let mut block = block.wrapping_add(run);
         while block >= text.full_blocks() && block < text.blocks() && self.push_ahead(packet, block)
@@ -289,30 +326,36 @@ impl<'a> Lanes<'a> {
     /// A lane that leaves its keystream for [`combine`](Self::combine), if there is room.
     #[inline]
     pub(super) fn push_ahead(&mut self, packet: usize, block: usize) -> bool {
-        let row = self.parts_len.wrapping_add(1);
+        let row = self.parts.get().len().wrapping_add(1);
         if row >= self.scratch_len || self.room() == 0 {
             return false;
         }
-        let Some(part) = self.parts.get_mut(self.parts_len) else {
-            return false;
-        };
-        *part = Part {
+        self.parts.push(Part {
             packet,
             text_block: block,
-        };
-        self.parts_len = row;
+        });
         let to = self.scratch.wrapping_add(row);
         let first = number(block).wrapping_add(1);
-        self.push(number(packet), first, &raw const ZEROS, to, 1, 1);
+        self.push(number(packet), first, &raw const ZEROS, to, 1);
         true
     }
 
     /// Makes the lanes behind the last one idle, to the end of a piece.
     #[inline]
     pub(super) fn close(&mut self) {
-        let len = self.len;
-        self.push(0, u32::MAX, &raw const ZEROS, self.scratch, PIECE, 0);
-        self.len = len;
+        let (Some(packets), Some(blocks), Some(rows)) = (
+            piece(&mut self.packet, self.len),
+            piece(&mut self.block, self.len),
+            piece(&mut self.rows, self.len),
+        ) else {
+            return;
+        };
+        *packets = [0; PIECE];
+        *blocks = [u32::MAX; PIECE];
+        *rows = [Row {
+            from: &raw const ZEROS,
+            to: self.scratch,
+        }; PIECE];
     }
 
     /// Writes `count` lanes, in whole pieces: what is too much is written again later.
@@ -324,7 +367,6 @@ impl<'a> Lanes<'a> {
         from: *const [u8; ROW],
         to: *mut [u8; ROW],
         count: usize,
-        stride: usize,
     ) {
         let mut done = 0;
         while done < count {
@@ -341,10 +383,9 @@ impl<'a> Lanes<'a> {
                 *block_of = block.wrapping_add(number(done)).wrapping_add(lane);
             }
             for (lane, row) in (done..).zip(rows) {
-                let by = lane.wrapping_mul(stride);
                 *row = Row {
-                    from: from.wrapping_add(by),
-                    to: to.wrapping_add(by),
+                    from: from.wrapping_add(lane),
+                    to: to.wrapping_add(lane),
                 };
             }
             done = done.wrapping_add(PIECE);
@@ -364,8 +405,7 @@ impl<'a> Lanes<'a> {
     /// empties the lanes.
     #[inline]
     pub(super) fn combine(&mut self, texts: &[Text<'a>], wanted: impl Fn(usize) -> bool) {
-        let parts = self.parts.iter().take(self.parts_len);
-        for (row, part) in (1_usize..).zip(parts) {
+        for (row, part) in (1_usize..).zip(self.parts.get()) {
             let Some(text) = texts.get(part.packet) else {
                 continue;
             };
@@ -375,7 +415,7 @@ impl<'a> Lanes<'a> {
                 text.xor(part.text_block, keystream);
             }
         }
-        self.parts_len = 0;
+        self.parts.clear();
         self.len = 0;
     }
 }

@@ -22,8 +22,8 @@ use core::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::super::Packets;
-use super::super::rows::{Lanes, Row};
+use super::super::rows::{Lanes, PACKETS, Row};
+use super::super::{Packets, State};
 use super::Avx512;
 
 /// "expand 32-byte k".
@@ -42,6 +42,10 @@ pub(super) fn xor(_: Avx512, packets: &Packets, lanes: &Lanes<'_>) {
             at = at.wrapping_add(16);
             // SAFETY: the token says that the processor has the features of the function.
             unsafe { xor_32(packets, first, second) }
+        } else if let Some(second) = lanes.get::<8>(at) {
+            at = at.wrapping_add(8);
+            // SAFETY: as above.
+            unsafe { xor_24(packets, first, second) }
         } else {
             // SAFETY: as above.
             unsafe { xor_16(packets, first) }
@@ -64,7 +68,7 @@ macro_rules! step {
 
 /// Four quarter rounds on each of some sets of registers, the sets taking turns.
 macro_rules! quarters {
-    ($add:ident, $xor:ident, $rol:ident; $([$(($a:ident $b:ident $c:ident $d:ident))+])+) => {
+    ($([$add:ident $xor:ident $rol:ident; $(($a:ident $b:ident $c:ident $d:ident))+])+) => {
         $(step!($add, $xor, $rol, 16; $($a $b $d),+);)+
         $(step!($add, $xor, $rol, 12; $($c $d $b),+);)+
         $(step!($add, $xor, $rol, 8; $($a $b $d),+);)+
@@ -74,12 +78,12 @@ macro_rules! quarters {
 
 /// A round over the columns and one over the diagonals.
 macro_rules! double_round {
-    ($add:ident, $xor:ident, $rol:ident; $([$x0:ident $x1:ident $x2:ident $x3:ident
+    ($([$add:ident $xor:ident $rol:ident; $x0:ident $x1:ident $x2:ident $x3:ident
         $x4:ident $x5:ident $x6:ident $x7:ident $x8:ident $x9:ident $x10:ident $x11:ident
         $x12:ident $x13:ident $x14:ident $x15:ident])+) => {
-        quarters!($add, $xor, $rol; $([($x0 $x4 $x8 $x12) ($x1 $x5 $x9 $x13)
+        quarters!($([$add $xor $rol; ($x0 $x4 $x8 $x12) ($x1 $x5 $x9 $x13)
             ($x2 $x6 $x10 $x14) ($x3 $x7 $x11 $x15)])+);
-        quarters!($add, $xor, $rol; $([($x0 $x5 $x10 $x15) ($x1 $x6 $x11 $x12)
+        quarters!($([$add $xor $rol; ($x0 $x5 $x10 $x15) ($x1 $x6 $x11 $x12)
             ($x2 $x7 $x8 $x13) ($x3 $x4 $x9 $x14)])+);
     };
 }
@@ -129,21 +133,14 @@ macro_rules! transpose_words {
     };
 }
 
-/// Transposes 4 by 4 pieces of 128 bits and combines the results, whole blocks, with their rows.
-macro_rules! store_rows {
+/// Combines four whole blocks with their rows, out of pieces of 128 bits.
+macro_rules! xor_rows {
     ($a:ident $b:ident $c:ident $d:ident; $r0:ident $r1:ident $r2:ident $r3:ident) => {{
-        let (ab, cd) = (
-            _mm512_shuffle_i32x4::<0x44>($a, $b),
-            _mm512_shuffle_i32x4::<0x44>($c, $d),
-        );
-        let (ab_high, cd_high) = (
-            _mm512_shuffle_i32x4::<0xee>($a, $b),
-            _mm512_shuffle_i32x4::<0xee>($c, $d),
-        );
-        xor_row(*$r0, _mm512_shuffle_i32x4::<0x88>(ab, cd));
-        xor_row(*$r1, _mm512_shuffle_i32x4::<0xdd>(ab, cd));
-        xor_row(*$r2, _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high));
-        xor_row(*$r3, _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high));
+        let (block0, block1, block2, block3) = transpose_pieces($a, $b, $c, $d);
+        xor_row(*$r0, block0);
+        xor_row(*$r1, block1);
+        xor_row(*$r2, block2);
+        xor_row(*$r3, block3);
     }};
 }
 
@@ -163,11 +160,156 @@ macro_rules! finish {
         transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
             _mm512_unpackhi_epi64; $x12 $x13 $x14 $x15);
         let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14, r15] = $part.2;
-        store_rows!($x0 $x4 $x8 $x12; r0 r4 r8 r12);
-        store_rows!($x1 $x5 $x9 $x13; r1 r5 r9 r13);
-        store_rows!($x2 $x6 $x10 $x14; r2 r6 r10 r14);
-        store_rows!($x3 $x7 $x11 $x15; r3 r7 r11 r15);
+        xor_rows!($x0 $x4 $x8 $x12; r0 r4 r8 r12);
+        xor_rows!($x1 $x5 $x9 $x13; r1 r5 r9 r13);
+        xor_rows!($x2 $x6 $x10 $x14; r2 r6 r10 r14);
+        xor_rows!($x3 $x7 $x11 $x15; r3 r7 r11 r15);
     };
+}
+
+/// Transposes 8 by 8 words and combines them with one half of each row.
+macro_rules! store_halves {
+    ($half:literal, $part:ident; $x0:ident $x1:ident $x2:ident $x3:ident
+        $x4:ident $x5:ident $x6:ident $x7:ident) => {{
+        transpose_words!(_mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64,
+            _mm256_unpackhi_epi64; $x0 $x1 $x2 $x3);
+        transpose_words!(_mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64,
+            _mm256_unpackhi_epi64; $x4 $x5 $x6 $x7);
+        let [r0, r1, r2, r3, r4, r5, r6, r7] = $part.2;
+        xor_half::<$half>(*r0, _mm256_permute2x128_si256::<0x20>($x0, $x4));
+        xor_half::<$half>(*r1, _mm256_permute2x128_si256::<0x20>($x1, $x5));
+        xor_half::<$half>(*r2, _mm256_permute2x128_si256::<0x20>($x2, $x6));
+        xor_half::<$half>(*r3, _mm256_permute2x128_si256::<0x20>($x3, $x7));
+        xor_half::<$half>(*r4, _mm256_permute2x128_si256::<0x31>($x0, $x4));
+        xor_half::<$half>(*r5, _mm256_permute2x128_si256::<0x31>($x1, $x5));
+        xor_half::<$half>(*r6, _mm256_permute2x128_si256::<0x31>($x2, $x6));
+        xor_half::<$half>(*r7, _mm256_permute2x128_si256::<0x31>($x3, $x7));
+    }};
+}
+
+macro_rules! finish_8 {
+    ($packets:ident, $part:ident; $x0:ident $x1:ident $x2:ident $x3:ident
+        $x4:ident $x5:ident $x6:ident $x7:ident $x8:ident $x9:ident $x10:ident $x11:ident
+        $x12:ident $x13:ident $x14:ident $x15:ident) => {
+        add_start!(_mm256_add_epi32,
+            start!($packets, $part, _mm256_set1_epi32, load_256, pick_256);
+            $x0 $x1 $x2 $x3 $x4 $x5 $x6 $x7 $x8 $x9 $x10 $x11 $x12 $x13 $x14 $x15);
+        store_halves!(0, $part; $x0 $x1 $x2 $x3 $x4 $x5 $x6 $x7);
+        store_halves!(32, $part; $x8 $x9 $x10 $x11 $x12 $x13 $x14 $x15);
+    };
+}
+
+/// Sorts the states of a chunk by word.
+#[inline]
+pub(super) fn sort(_: Avx512, states: &[&State], packets: &mut Packets) {
+    let mut all = [&State::ZERO; PACKETS];
+    for (place, state) in all.iter_mut().zip(states) {
+        *place = *state;
+    }
+    // SAFETY: the token says that the processor has the features of the function.
+    unsafe { sort_16(&all, packets) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[inline(never)]
+fn sort_16(states: &[&State; PACKETS], packets: &mut Packets) {
+    let [
+        s0,
+        s1,
+        s2,
+        s3,
+        s4,
+        s5,
+        s6,
+        s7,
+        s8,
+        s9,
+        s10,
+        s11,
+        s12,
+        s13,
+        s14,
+        s15,
+    ] = states;
+    // Four packets, 4 words each in every 128 bits: words of one kind come together.
+    let (a0, a1, a2, a3) = (
+        load_512(&s0.0),
+        load_512(&s1.0),
+        load_512(&s2.0),
+        load_512(&s3.0),
+    );
+    let (b0, b1, b2, b3) = (
+        load_512(&s4.0),
+        load_512(&s5.0),
+        load_512(&s6.0),
+        load_512(&s7.0),
+    );
+    let (c0, c1, c2, c3) = (
+        load_512(&s8.0),
+        load_512(&s9.0),
+        load_512(&s10.0),
+        load_512(&s11.0),
+    );
+    let (d0, d1, d2, d3) = (
+        load_512(&s12.0),
+        load_512(&s13.0),
+        load_512(&s14.0),
+        load_512(&s15.0),
+    );
+    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
+        _mm512_unpackhi_epi64; a0 a1 a2 a3);
+    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
+        _mm512_unpackhi_epi64; b0 b1 b2 b3);
+    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
+        _mm512_unpackhi_epi64; c0 c1 c2 c3);
+    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
+        _mm512_unpackhi_epi64; d0 d1 d2 d3);
+    let [k0, k1, k2, k3, k4, k5, k6, k7] = &mut packets.key;
+    let [n0, n1, n2] = &mut packets.nonce;
+    let (w0, w4, _, _) = transpose_pieces(a0, b0, c0, d0);
+    let (w1, w5, w9, _) = transpose_pieces(a1, b1, c1, d1);
+    let (w2, w6, w10, _) = transpose_pieces(a2, b2, c2, d2);
+    let (w3, w7, w11, _) = transpose_pieces(a3, b3, c3, d3);
+    for (words, vector) in [
+        (k0, w0),
+        (k1, w1),
+        (k2, w2),
+        (k3, w3),
+        (k4, w4),
+        (k5, w5),
+        (k6, w6),
+        (k7, w7),
+        (n0, w9),
+        (n1, w10),
+        (n2, w11),
+    ] {
+        store_512(words, vector);
+    }
+}
+
+/// Transposes 4 by 4 pieces of 128 bits.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transpose_pieces(
+    a: __m512i,
+    b: __m512i,
+    c: __m512i,
+    d: __m512i,
+) -> (__m512i, __m512i, __m512i, __m512i) {
+    let (ab, cd) = (
+        _mm512_shuffle_i32x4::<0x44>(a, b),
+        _mm512_shuffle_i32x4::<0x44>(c, d),
+    );
+    let (ab_high, cd_high) = (
+        _mm512_shuffle_i32x4::<0xee>(a, b),
+        _mm512_shuffle_i32x4::<0xee>(c, d),
+    );
+    (
+        _mm512_shuffle_i32x4::<0x88>(ab, cd),
+        _mm512_shuffle_i32x4::<0xdd>(ab, cd),
+        _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high),
+        _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high),
+    )
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -210,12 +352,61 @@ fn xor_32(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 16>) {
         mut y15,
     ] = start!(packets, second, _mm512_set1_epi32, load_512, pick_512);
     for _ in 0..10 {
-        double_round!(_mm512_add_epi32, _mm512_xor_si512, _mm512_rol_epi32;
-            [x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]
-            [y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15]);
+        double_round!(
+            [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]
+            [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15]);
     }
     finish!(packets, first; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
     finish!(packets, second; y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15);
+}
+
+/// The lanes of one packet of full size.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[inline(never)]
+fn xor_24(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 8>) {
+    let [
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+        mut x8,
+        mut x9,
+        mut x10,
+        mut x11,
+        mut x12,
+        mut x13,
+        mut x14,
+        mut x15,
+    ] = start!(packets, first, _mm512_set1_epi32, load_512, pick_512);
+    let [
+        mut y0,
+        mut y1,
+        mut y2,
+        mut y3,
+        mut y4,
+        mut y5,
+        mut y6,
+        mut y7,
+        mut y8,
+        mut y9,
+        mut y10,
+        mut y11,
+        mut y12,
+        mut y13,
+        mut y14,
+        mut y15,
+    ] = start!(packets, second, _mm256_set1_epi32, load_256, pick_256);
+    for _ in 0..10 {
+        double_round!(
+            [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]
+            [_mm256_add_epi32 _mm256_xor_si256 _mm256_rol_epi32; y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15]);
+    }
+    finish!(packets, first; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
+    finish_8!(packets, second; y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -240,30 +431,10 @@ fn xor_16(packets: &Packets, part: Part<'_, 16>) {
         mut x15,
     ] = start!(packets, part, _mm512_set1_epi32, load_512, pick_512);
     for _ in 0..10 {
-        double_round!(_mm512_add_epi32, _mm512_xor_si512, _mm512_rol_epi32;
-            [x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
+        double_round!(
+            [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
     }
     finish!(packets, part; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
-}
-
-/// Transposes 8 by 8 words and combines them with one half of each row.
-macro_rules! store_halves {
-    ($half:literal, $part:ident; $x0:ident $x1:ident $x2:ident $x3:ident
-        $x4:ident $x5:ident $x6:ident $x7:ident) => {{
-        transpose_words!(_mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64,
-            _mm256_unpackhi_epi64; $x0 $x1 $x2 $x3);
-        transpose_words!(_mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64,
-            _mm256_unpackhi_epi64; $x4 $x5 $x6 $x7);
-        let [r0, r1, r2, r3, r4, r5, r6, r7] = $part.2;
-        xor_half::<$half>(*r0, _mm256_permute2x128_si256::<0x20>($x0, $x4));
-        xor_half::<$half>(*r1, _mm256_permute2x128_si256::<0x20>($x1, $x5));
-        xor_half::<$half>(*r2, _mm256_permute2x128_si256::<0x20>($x2, $x6));
-        xor_half::<$half>(*r3, _mm256_permute2x128_si256::<0x20>($x3, $x7));
-        xor_half::<$half>(*r4, _mm256_permute2x128_si256::<0x31>($x0, $x4));
-        xor_half::<$half>(*r5, _mm256_permute2x128_si256::<0x31>($x1, $x5));
-        xor_half::<$half>(*r6, _mm256_permute2x128_si256::<0x31>($x2, $x6));
-        xor_half::<$half>(*r7, _mm256_permute2x128_si256::<0x31>($x3, $x7));
-    }};
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -288,13 +459,10 @@ fn xor_8(packets: &Packets, part: Part<'_, 8>) {
         mut x15,
     ] = start!(packets, part, _mm256_set1_epi32, load_256, pick_256);
     for _ in 0..10 {
-        double_round!(_mm256_add_epi32, _mm256_xor_si256, _mm256_rol_epi32;
-            [x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
+        double_round!(
+            [_mm256_add_epi32 _mm256_xor_si256 _mm256_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
     }
-    add_start!(_mm256_add_epi32, start!(packets, part, _mm256_set1_epi32, load_256, pick_256);
-        x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
-    store_halves!(0, part; x0 x1 x2 x3 x4 x5 x6 x7);
-    store_halves!(32, part; x8 x9 x10 x11 x12 x13 x14 x15);
+    finish_8!(packets, part; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
 }
 
 #[target_feature(enable = "avx512f")]
@@ -302,6 +470,13 @@ fn xor_8(packets: &Packets, part: Part<'_, 8>) {
 fn load_512(words: &[u32; 16]) -> __m512i {
     // SAFETY: 16 words are 64 bytes.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_512(words: &mut [u32; 16], vector: __m512i) {
+    // SAFETY: 16 words are 64 bytes.
+    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
 }
 
 #[target_feature(enable = "avx2")]

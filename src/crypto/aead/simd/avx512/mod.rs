@@ -9,7 +9,7 @@ mod limbs;
 mod poly;
 
 use super::rows::{Lanes, ROW};
-use super::{Kernel, Packets, TAG_LEN};
+use super::{Kernel, Packets, State, TAG_LEN};
 
 mod features {
     #![allow(
@@ -45,6 +45,11 @@ impl Avx512 {
 
 impl Kernel for Avx512 {
     const PACKETS: usize = 16;
+
+    #[inline]
+    fn sort(self, states: &[&State], packets: &mut Packets) {
+        chacha::sort(self, states, packets);
+    }
 
     #[inline]
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>) {
