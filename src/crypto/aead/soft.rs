@@ -42,10 +42,11 @@ pub(super) fn seal(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u
         buffer.fill(0);
         return;
     }
-    let mut stream = Stream::new(key, nonce, text.len());
-    let key = stream.one_time_key();
-    stream.apply(text);
-    *tag = poly1305::tag(key.expose(), aad, text);
+    *tag = if is_short(text) {
+        seal_by::<1>(key, nonce, aad, text)
+    } else {
+        seal_by::<LANES>(key, nonce, aad, text)
+    };
 }
 
 /// Opens in place, after it verified the tag; a forged `buffer` is left as it is.
@@ -59,8 +60,39 @@ pub(super) fn open(
     if is_too_long(text) {
         return Err(Forged);
     }
-    let mut stream = Stream::new(key, nonce, text.len());
-    let expected = poly1305::tag(stream.one_time_key().expose(), aad, text);
+    if is_short(text) {
+        open_by::<1>(key, nonce, aad, text, tag)
+    } else {
+        open_by::<LANES>(key, nonce, aad, text, tag)
+    }
+}
+
+/// Encrypts `text`, `N` blocks at a time, and makes its tag.
+#[inline]
+fn seal_by<const N: usize>(
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG_LEN] {
+    let mut stream = Stream::<N>::new(key, nonce);
+    let key = stream.one_time_key();
+    stream.apply(text);
+    poly1305::tag(key.expose(), aad, text)
+}
+
+/// Decrypts `text`, `N` blocks at a time, if its tag is right.
+#[inline]
+fn open_by<const N: usize>(
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    text: &mut [u8],
+    tag: &[u8; TAG_LEN],
+) -> Result<(), Forged> {
+    let mut stream = Stream::<N>::new(key, nonce);
+    let key = stream.one_time_key();
+    let expected = poly1305::tag(key.expose(), aad, text);
     if !bool::from(expected.ct_eq(tag)) {
         return Err(Forged);
     }
@@ -68,68 +100,51 @@ pub(super) fn open(
     Ok(())
 }
 
+/// Whether [`LANES`] blocks take longer than those that are needed, one after the other.
+fn is_short(text: &[u8]) -> bool {
+    LANES == 1 || text.len() <= BLOCK
+}
+
 /// Whether the counter of blocks would come round, to the block that keys the authenticator.
 fn is_too_long(text: &[u8]) -> bool {
     u32::try_from(text.len().div_ceil(BLOCK)).is_err()
 }
 
-/// The keystream of one message; erased on drop.
-struct Stream {
+/// The keystream of one message, made `N` blocks at a time; erased on drop.
+struct Stream<const N: usize> {
     /// The input block that comes next.
     input: [u32; 16],
-    rows: [[u32; LANES]; 16],
-    blocks: [[u8; BLOCK]; LANES],
-    /// How many of `blocks`, from the second on, are made and not used.
-    ready: usize,
+    rows: [[u32; N]; 16],
+    blocks: [[u8; BLOCK]; N],
 }
 
-impl Stream {
-    /// Makes block 0, and those that follow it if a text of `length` bytes wants them.
+impl<const N: usize> Stream<N> {
     #[inline]
-    fn new(key: &[u8; 32], nonce: &[u8; 12], length: usize) -> Self {
-        let mut input = [0; 16];
-        let key = key
-            .as_chunks()
-            .0
-            .iter()
-            .map(|word| u32::from_le_bytes(*word));
-        let nonce = nonce.as_chunks().0.iter();
-        let nonce = nonce.map(|word| u32::from_le_bytes(*word));
-        let words = CONSTANTS.into_iter().chain(key).chain([0]).chain(nonce);
-        for (to, word) in input.iter_mut().zip(words) {
-            *to = word;
+    fn new(key: &[u8; 32], nonce: &[u8; 12]) -> Self {
+        Self {
+            input: input(key, nonce),
+            rows: [[0; N]; 16],
+            blocks: [[0; BLOCK]; N],
         }
-        let mut stream = Self {
-            input,
-            rows: [[0; LANES]; 16],
-            blocks: [[0; BLOCK]; LANES],
-            ready: 0,
-        };
-        if LANES > 1 && length > BLOCK {
-            stream.make_blocks();
-            stream.ready = LANES - 1;
-        } else {
-            stream.make_block();
-        }
-        stream
     }
 
-    /// The key of the authenticator. Only [`new`](Self::new) leaves it where this looks for it.
+    /// Makes the first `N` blocks, of which the first holds the key of the authenticator.
     #[inline]
-    fn one_time_key(&self) -> Secret<32> {
+    fn one_time_key(&mut self) -> Secret<32> {
+        self.make_blocks();
         let block = self.blocks.first().and_then(|block| block.first_chunk());
         block.map_or_else(Secret::zeroed, |key| Secret::new(*key))
     }
 
-    /// Encrypts or decrypts the text from its beginning, once.
+    /// Encrypts or decrypts the text, once, after [`one_time_key`](Self::one_time_key).
     #[inline]
     fn apply(&mut self, text: &mut [u8]) {
-        let ready = text.len().min(self.ready * BLOCK);
+        let ready = text.len().min((N - 1) * BLOCK);
         let Some((head, body)) = text.split_at_mut_checked(ready) else {
             return;
         };
         xor(head, self.blocks.iter().skip(1));
-        for part in body.chunks_mut(LANES * BLOCK) {
+        for part in body.chunks_mut(N * BLOCK) {
             if part.len() > BLOCK {
                 self.make_blocks();
             } else {
@@ -139,26 +154,48 @@ impl Stream {
         }
     }
 
+    /// Makes the next `N` blocks.
+    #[inline]
+    fn make_blocks(&mut self) {
+        if N == 1 {
+            self.make_block();
+        } else {
+            pass(&mut self.input, &mut self.rows, &mut self.blocks);
+        }
+    }
+
     /// Makes the next block, as the first one.
+    #[inline]
     fn make_block(&mut self) {
         if let Some(block) = self.blocks.first_mut() {
             single(&mut self.input, block);
         }
     }
-
-    /// Makes the next [`LANES`] blocks.
-    fn make_blocks(&mut self) {
-        pass(&mut self.input, &mut self.rows, &mut self.blocks);
-    }
 }
 
-impl Drop for Stream {
+impl<const N: usize> Drop for Stream<N> {
     #[inline]
     fn drop(&mut self) {
         erase(&mut self.input, [0; 16]);
-        erase(&mut self.rows, [[0; LANES]; 16]);
-        erase(&mut self.blocks, [[0; BLOCK]; LANES]);
+        erase(&mut self.rows, [[0; N]; 16]);
+        erase(&mut self.blocks, [[0; BLOCK]; N]);
     }
+}
+
+/// The input block number 0.
+#[inline]
+fn input(key: &[u8; 32], nonce: &[u8; 12]) -> [u32; 16] {
+    let mut input = [0; 16];
+    for (word, constant) in input.iter_mut().zip(CONSTANTS) {
+        *word = constant;
+    }
+    for (word, bytes) in input.iter_mut().skip(4).zip(key.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    for (word, bytes) in input.iter_mut().skip(13).zip(nonce.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    input
 }
 
 /// Overwrites a secret in whole words; `zeroize` writes single bytes.
@@ -169,6 +206,7 @@ fn erase<T>(secret: &mut T, zero: T) {
 }
 
 /// Makes one block of keystream and advances the counter of the input block.
+#[inline(never)]
 fn single(input: &mut [u32; 16], block: &mut [u8; BLOCK]) {
     let mut words = *input;
     for _ in 0..10 {
@@ -181,7 +219,7 @@ fn single(input: &mut [u32; 16], block: &mut [u8; BLOCK]) {
 }
 
 /// Makes `N` blocks of keystream and advances the counter of the input block past them.
-#[inline]
+#[inline(never)]
 fn pass<const N: usize>(
     input: &mut [u32; 16],
     rows: &mut [[u32; N]; 16],
