@@ -9,6 +9,8 @@
 //! input block, the working rows, the keystream and the one-time key. What the compiler keeps in
 //! registers or spills from them is out of reach.
 
+use core::fmt;
+
 use subtle::ConstantTimeEq;
 
 use super::super::secret::Secret;
@@ -100,11 +102,9 @@ fn open_by<const N: usize>(
     Ok(())
 }
 
-/// Whether [`LANES`] blocks take longer than those that are needed, one after the other.
-///
-/// Two single ones are as fast if the registers of the target hold the most of a block.
+/// Whether one block is all that is needed. Already two take as long as [`LANES`].
 fn is_short(text: &[u8]) -> bool {
-    LANES == 1 || text.is_empty() || cfg!(target_pointer_width = "64") && text.len() <= BLOCK
+    LANES == 1 || text.is_empty()
 }
 
 /// Whether the counter of blocks would come round, to the block that keys the authenticator.
@@ -116,6 +116,7 @@ fn is_too_long(text: &[u8]) -> bool {
 struct Stream<const N: usize> {
     /// The input block that comes next.
     input: [u32; 16],
+    /// Where [`pass`] works, so that it is erased once a message.
     rows: [[u32; N]; 16],
     blocks: [[u8; BLOCK]; N],
 }
@@ -172,6 +173,12 @@ impl<const N: usize> Stream<N> {
         if let Some(block) = self.blocks.first_mut() {
             single(&mut self.input, block);
         }
+    }
+}
+
+impl<const N: usize> fmt::Debug for Stream<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stream(..)")
     }
 }
 
