@@ -273,12 +273,16 @@ fn count<const N: usize>(rows: &mut [[u32; N]; 16]) {
 /// A double round of every lane.
 ///
 /// The compiler makes vectors of the lanes because this is one loop over them, without loops in it
-/// and with a body too large to be unrolled. It does not for arithmetic on `[u32; 4]`.
+/// and with a body too large to be unrolled. It does not for arithmetic on `[u32; 4]`, nor if the
+/// body calls what is not `#[inline]`, such as `map` of an array: that may lie in another unit of
+/// code generation and come too late.
 #[inline]
 fn double_rounds<const N: usize>(rows: &mut [[u32; N]; 16]) {
     for lane in 0..N {
-        let word = |row: &[u32; N]| row.get(lane).copied().unwrap_or_default();
-        let mut block = rows.each_ref().map(word);
+        let mut block = [0; 16];
+        for (word, row) in block.iter_mut().zip(&*rows) {
+            *word = row.get(lane).copied().unwrap_or_default();
+        }
         if cfg!(target_arch = "x86") {
             // Eight vector registers are too few for the other.
             double_round(&mut block);

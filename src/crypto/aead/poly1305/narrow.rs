@@ -25,7 +25,7 @@ impl Accumulator {
     /// Absorbs whole blocks.
     pub(super) fn absorb(&mut self, blocks: &[[u8; 16]]) {
         let [r0, r1, r2, r3] = self.r;
-        let [s1, s2, s3] = [r1, r2, r3].map(|word| word + (word >> 2));
+        let (s1, s2, s3) = (r1 + (r1 >> 2), r2 + (r2 >> 2), r3 + (r3 >> 2));
         for block in blocks {
             let (sum, carry) = add(self.low, words(*block));
             let [h0, h1, h2, h3] = sum;
