@@ -274,14 +274,18 @@ fn count<const N: usize>(rows: &mut [[u32; N]; 16]) {
 ///
 /// The compiler makes vectors of the lanes because this is one loop over them, without loops in it
 /// and with a body too large to be unrolled. It does not for arithmetic on `[u32; 4]`, nor if the
-/// body calls what is not `#[inline]`, such as `map` of an array: that may lie in another unit of
-/// code generation and come too late.
+/// body calls what is not `#[inline]`, such as `map` of an array or `zip`: that may lie in another
+/// unit of code generation and come too late.
 #[inline]
 fn double_rounds<const N: usize>(rows: &mut [[u32; N]; 16]) {
     for lane in 0..N {
         let mut block = [0; 16];
-        for (word, row) in block.iter_mut().zip(&*rows) {
-            *word = row.get(lane).copied().unwrap_or_default();
+        for (at, word) in block.iter_mut().enumerate() {
+            *word = rows
+                .get(at)
+                .and_then(|row| row.get(lane))
+                .copied()
+                .unwrap_or_default();
         }
         if cfg!(target_arch = "x86") {
             // Eight vector registers are too few for the other.
@@ -289,9 +293,9 @@ fn double_rounds<const N: usize>(rows: &mut [[u32; N]; 16]) {
         } else {
             double_round_abreast(&mut block);
         }
-        for (row, word) in rows.iter_mut().zip(block) {
-            if let Some(to) = row.get_mut(lane) {
-                *to = word;
+        for (at, row) in rows.iter_mut().enumerate() {
+            if let (Some(to), Some(word)) = (row.get_mut(lane), block.get(at)) {
+                *to = *word;
             }
         }
     }
