@@ -11,11 +11,13 @@
 mod backend;
 #[cfg(test)]
 mod batch_tests;
-#[allow(dead_code, reason = "not used yet")]
+#[cfg(test)]
+mod oracle;
 mod poly1305;
 mod portable;
 #[cfg(feature = "simd")]
 mod simd;
+mod soft;
 #[cfg(test)]
 mod tests;
 

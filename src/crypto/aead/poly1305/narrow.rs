@@ -1,7 +1,8 @@
 //! Poly1305's running value in words of 32 bits.
 
+use core::fmt;
+
 /// `h` and `r` of RFC 8439: `h` becomes `(h + block) * r` modulo 2^130 - 5 with each block.
-#[derive(Debug)]
 pub(super) struct Accumulator {
     /// The low 128 bits of `h`, the least first.
     low: [u32; 4],
@@ -24,7 +25,7 @@ impl Accumulator {
     /// Absorbs whole blocks.
     pub(super) fn absorb(&mut self, blocks: &[[u8; 16]]) {
         let [r0, r1, r2, r3] = self.r;
-        let [s1, s2, s3] = [r1, r2, r3].map(|word| word + (word >> 2));
+        let (s1, s2, s3) = (r1 + (r1 >> 2), r2 + (r2 >> 2), r3 + (r3 >> 2));
         for block in blocks {
             let (sum, carry) = add(self.low, words(*block));
             let [h0, h1, h2, h3] = sum;
@@ -58,6 +59,12 @@ impl Accumulator {
         let ([a, b, c, d], _) = add(self.low, [5 * excess, 0, 0, 0]);
         let half = |low, high| u64::from(low) | u64::from(high) << 32;
         u128::from(half(a, b)) | u128::from(half(c, d)) << 64
+    }
+}
+
+impl fmt::Debug for Accumulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Accumulator(..)")
     }
 }
 

@@ -138,6 +138,18 @@ fn what_is_left_of_a_key_is_the_clamped_half() {
     assert_ne!(tag(&key, b"aad", b"text"), tag(&bare, b"aad", b"text"));
 }
 
+#[test]
+fn debug_shows_no_state() {
+    let mut mac = Poly1305::new(&[0xab; 32]);
+    mac.update_padded(&[0xcd; 16]);
+    assert_eq!(std::format!("{mac:?}"), "Poly1305(..)");
+    let parts = (wide::Accumulator::new(1), narrow::Accumulator::new(1));
+    assert_eq!(
+        std::format!("{parts:?}"),
+        "(Accumulator(..), Accumulator(..))"
+    );
+}
+
 proptest! {
     #[test]
     fn random_messages(
