@@ -7,6 +7,7 @@
 mod chacha;
 mod limbs;
 mod poly;
+pub(super) mod poly_one;
 
 use super::rows::{Lanes, ROW};
 use super::{Kernel, Packets, State, TAG_LEN};

@@ -16,24 +16,28 @@ use core::arch::x86_64::{
 use super::super::TAG_LEN;
 use super::super::poly1305;
 use super::super::rows::ROW;
-use super::Avx512;
 use super::limbs::{BLOCK_END, Factor, Limbs, Sum};
+use super::{Avx512, poly_one};
 
 /// How many texts go side by side.
 const SIDE_BY_SIDE: usize = 8;
 
+/// From how many texts on this pays.
+const BATCH: usize = 3;
+
+/// From how many bytes on a single text is better off with vectors than with scalar code.
+const LONG: usize = 256;
+
 /// The bits of r that may be set, in two halves.
-const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
+pub(super) const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
 
 #[inline]
 pub(super) fn tags(token: Avx512, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
     let groups = keys.chunks(SIDE_BY_SIDE).zip(texts.chunks(SIDE_BY_SIDE));
     for ((keys, texts), tags) in groups.zip(tags.chunks_mut(SIDE_BY_SIDE)) {
-        if texts.len() < 3 {
+        if texts.len() < BATCH {
             for ((key, text), tag) in keys.iter().zip(texts).zip(tags) {
-                if let Some(key) = key.first_chunk() {
-                    *tag = poly1305::tag(key, &[], text);
-                }
+                *tag = tag_of_one(token, key, text);
             }
         } else if let Some(lanes) = Lanes::new(keys, texts) {
             // SAFETY: the token says that the processor has the features of the function.
@@ -42,6 +46,14 @@ pub(super) fn tags(token: Avx512, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mu
                 *tag = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
             }
         }
+    }
+}
+
+#[inline]
+fn tag_of_one(token: Avx512, key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
+    match key.first_chunk() {
+        Some(key) if text.len() < LONG => poly1305::tag(key, &[], text),
+        _ => poly_one::tag(token, key, text),
     }
 }
 
