@@ -41,6 +41,14 @@ pub(super) trait Kernel: Copy {
         packets.sort(states);
     }
 
+    /// Up to how many blocks [`keystream`](Self::keystream) is better with than [`xor`](Self::xor).
+    const SHORT: usize = 0;
+
+    /// Writes at least `blocks` blocks of one packet's keystream, of which the first is its one-time
+    /// key. At most [`Kernel::SHORT`].
+    #[inline]
+    fn keystream(self, _state: &State, _blocks: usize, _rows: &mut [[u8; ROW]; 8]) {}
+
     /// Combines a block of keystream with the row of every lane.
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>);
 
@@ -221,8 +229,14 @@ pub(super) fn seal<K: Kernel>(
 #[inline]
 fn seal_one<K: Kernel>(kernel: K, key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], text: Text<'_>) {
     let mut state = State::new(key, nonce);
+    if text.blocks() < K::SHORT {
+        let short = Short::new(kernel, &state, &text);
+        text.combine(short.rows());
+        text.put_tag(&short.tag(kernel, aad, &text));
+        return state.erase();
+    }
     let mut packets = Packets::ZERO;
-    kernel.sort(&[&state], &mut packets);
+    packets.sort(&[&state]);
     let mut scratch = Scratch::<1, 3>::new();
     let mut lanes = Lanes::new(&mut scratch);
     lanes.push_keys(1);
@@ -244,8 +258,17 @@ pub(super) fn open<K: Kernel>(
 ) -> Result<(), Forged> {
     let text = Text::in_place(buffer).ok_or(Forged)?;
     let mut state = State::new(key, nonce);
+    if text.blocks() < K::SHORT {
+        let short = Short::new(kernel, &state, &text);
+        state.erase();
+        if !is_right(&short.tag(kernel, aad, &text), &text) {
+            return Err(Forged);
+        }
+        text.combine(short.rows());
+        return Ok(());
+    }
     let mut packets = Packets::ZERO;
-    kernel.sort(&[&state], &mut packets);
+    packets.sort(&[&state]);
     let mut scratch = Scratch::<1, 9>::new();
     let mut lanes = Lanes::new(&mut scratch);
     lanes.push_keys(1);
@@ -260,6 +283,42 @@ pub(super) fn open<K: Kernel>(
     }
     state.erase();
     is_authentic.then_some(()).ok_or(Forged)
+}
+
+/// All keystream of a short message.
+struct Short([[u8; ROW]; 8]);
+
+impl Short {
+    #[inline]
+    fn new<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
+        let mut rows = [[0; ROW]; 8];
+        kernel.keystream(state, text.blocks().wrapping_add(1), &mut rows);
+        Self(rows)
+    }
+
+    /// What the text is combined with.
+    #[inline]
+    fn rows(&self) -> &[[u8; ROW]] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn tag<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) -> [u8; TAG_LEN] {
+        tag_of_one(
+            kernel,
+            self.0.first_chunk::<1>().map_or(&[], |key| key),
+            aad,
+            text.written(),
+        )
+    }
+}
+
+impl Drop for Short {
+    #[inline]
+    fn drop(&mut self) {
+        self.0 = [[0; ROW]; 8];
+        zeroize::optimization_barrier(self);
+    }
 }
 
 #[inline]

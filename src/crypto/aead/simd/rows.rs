@@ -107,6 +107,14 @@ impl<'a> Text<'a> {
         unsafe { core::slice::from_raw_parts(self.to, self.len) }
     }
 
+    /// Combines all blocks with keystream.
+    #[inline]
+    pub(super) fn combine(&self, rows: &[[u8; ROW]]) {
+        for (block, keystream) in (0..self.blocks()).zip(rows) {
+            self.xor(block, keystream);
+        }
+    }
+
     /// Combines block `block` with keystream, as far as it goes.
     #[inline]
     fn xor(&self, block: usize, keystream: &[u8; ROW]) {

@@ -27,7 +27,7 @@ use super::super::{Packets, State};
 use super::Avx512;
 
 /// "expand 32-byte k".
-const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// Packet numbers, block numbers and rows of some lanes.
 type Part<'l, const N: usize> = (&'l [u32; N], &'l [u32; N], &'l [Row; N]);
@@ -136,7 +136,7 @@ macro_rules! transpose_words {
 /// Combines four whole blocks with their rows, out of pieces of 128 bits.
 macro_rules! xor_rows {
     ($a:ident $b:ident $c:ident $d:ident; $r0:ident $r1:ident $r2:ident $r3:ident) => {{
-        let (block0, block1, block2, block3) = transpose_pieces($a, $b, $c, $d);
+        let [block0, block1, block2, block3] = transpose_pieces($a, $b, $c, $d);
         xor_row(*$r0, block0);
         xor_row(*$r1, block1);
         xor_row(*$r2, block2);
@@ -266,10 +266,10 @@ fn sort_16(states: &[&State; PACKETS], packets: &mut Packets) {
         _mm512_unpackhi_epi64; d0 d1 d2 d3);
     let [k0, k1, k2, k3, k4, k5, k6, k7] = &mut packets.key;
     let [n0, n1, n2] = &mut packets.nonce;
-    let (w0, w4, _, _) = transpose_pieces(a0, b0, c0, d0);
-    let (w1, w5, w9, _) = transpose_pieces(a1, b1, c1, d1);
-    let (w2, w6, w10, _) = transpose_pieces(a2, b2, c2, d2);
-    let (w3, w7, w11, _) = transpose_pieces(a3, b3, c3, d3);
+    let [w0, w4, _, _] = transpose_pieces(a0, b0, c0, d0);
+    let [w1, w5, w9, _] = transpose_pieces(a1, b1, c1, d1);
+    let [w2, w6, w10, _] = transpose_pieces(a2, b2, c2, d2);
+    let [w3, w7, w11, _] = transpose_pieces(a3, b3, c3, d3);
     for (words, vector) in [
         (k0, w0),
         (k1, w1),
@@ -290,12 +290,7 @@ fn sort_16(states: &[&State; PACKETS], packets: &mut Packets) {
 /// Transposes 4 by 4 pieces of 128 bits.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn transpose_pieces(
-    a: __m512i,
-    b: __m512i,
-    c: __m512i,
-    d: __m512i,
-) -> (__m512i, __m512i, __m512i, __m512i) {
+pub(super) fn transpose_pieces(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [__m512i; 4] {
     let (ab, cd) = (
         _mm512_shuffle_i32x4::<0x44>(a, b),
         _mm512_shuffle_i32x4::<0x44>(c, d),
@@ -304,12 +299,12 @@ fn transpose_pieces(
         _mm512_shuffle_i32x4::<0xee>(a, b),
         _mm512_shuffle_i32x4::<0xee>(c, d),
     );
-    (
+    [
         _mm512_shuffle_i32x4::<0x88>(ab, cd),
         _mm512_shuffle_i32x4::<0xdd>(ab, cd),
         _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high),
         _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high),
-    )
+    ]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]

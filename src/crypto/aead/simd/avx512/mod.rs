@@ -5,6 +5,7 @@
 //! the code of a pass stays under the size of an instruction cache.
 
 mod chacha;
+mod chacha_one;
 mod limbs;
 mod poly;
 pub(super) mod poly_one;
@@ -50,6 +51,13 @@ impl Kernel for Avx512 {
     #[inline]
     fn sort(self, states: &[&State], packets: &mut Packets) {
         chacha::sort(self, states, packets);
+    }
+
+    const SHORT: usize = 8;
+
+    #[inline]
+    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        chacha_one::keystream(self, state, blocks, rows);
     }
 
     #[inline]
