@@ -26,7 +26,7 @@ const SIDE_BY_SIDE: usize = 8;
 const BATCH: usize = 3;
 
 /// From how many bytes on a single text is better off with vectors than with scalar code.
-const LONG: usize = 256;
+const LONG: usize = 352;
 
 /// The bits of r that may be set, in two halves.
 pub(super) const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
