@@ -1,4 +1,4 @@
-//! NEON: four blocks of ChaCha20 in a register set, tags one after the other.
+//! NEON: six blocks of ChaCha20 side by side, tags one after the other.
 
 mod chacha;
 
