@@ -178,7 +178,7 @@ impl Lying {
 
 #[target_feature(enable = "neon")]
 #[inline]
-fn load(words: &[u32; 4]) -> uint32x4_t {
+pub(super) fn load(words: &[u32; 4]) -> uint32x4_t {
     // SAFETY: as many bytes as the vector has.
     unsafe { vld1q_u32(words.as_ptr()) }
 }
@@ -341,10 +341,10 @@ fn reload(start: &mut Start) -> &Start {
 fn combine_upright(start: &Upright, [a, b, c, d]: [Four; 4], rows: &[Row; 4]) {
     let [k0, k1, k2, k3, k4, k5, k6, k7] = start.key;
     let [n0, n1, n2] = start.nonce;
-    let a = by_block(add(a, CONSTANTS.map(|word| vdupq_n_u32(word))));
-    let b = by_block(add(b, [k0, k1, k2, k3]));
-    let c = by_block(add(c, [k4, k5, k6, k7]));
-    let d = by_block(add(d, [start.block, n0, n1, n2]));
+    let a = transpose(add(a, CONSTANTS.map(|word| vdupq_n_u32(word))));
+    let b = transpose(add(b, [k0, k1, k2, k3]));
+    let c = transpose(add(c, [k4, k5, k6, k7]));
+    let d = transpose(add(d, [start.block, n0, n1, n2]));
     for ((((row, a), b), c), d) in rows.iter().zip(a).zip(b).zip(c).zip(d) {
         combine(*row, [a, b, c, d]);
     }
@@ -365,10 +365,10 @@ macro_rules! halves {
     };
 }
 
-/// From one word of four blocks in each vector to four words of one block.
+/// From one word of four blocks in each vector to four words of one block, and back.
 #[target_feature(enable = "neon")]
 #[inline]
-fn by_block([a, b, c, d]: Four) -> Four {
+pub(super) fn transpose([a, b, c, d]: Four) -> Four {
     let (ab02, ab13) = (vtrn1q_u32(a, b), vtrn2q_u32(a, b));
     let (cd02, cd13) = (vtrn1q_u32(c, d), vtrn2q_u32(c, d));
     [
