@@ -10,7 +10,7 @@ use core::fmt;
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 use super::simd::Avx512;
-#[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
 use super::simd::Neon;
 #[cfg(all(test, feature = "simd"))]
 use super::simd::Plain;
@@ -28,7 +28,7 @@ pub enum Backend {
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Avx512),
     /// NEON, which every 64-bit Arm has unless it is told to do without.
-    #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+    #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
     Neon(Neon),
     /// Tests what the vector kernels share, also where none of them runs.
     #[cfg(all(test, feature = "simd"))]
@@ -50,7 +50,7 @@ impl Backend {
         let all = [
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Avx512::detect().map(Self::Avx512),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Neon::detect().map(Self::Neon),
             #[cfg(all(test, feature = "simd"))]
             Some(Self::Plain(Plain)),
@@ -66,7 +66,7 @@ impl fmt::Display for Backend {
             Self::Portable => "portable",
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Self::Avx512(_) => "avx512",
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon(_) => "neon",
             #[cfg(all(test, feature = "simd"))]
             Self::Plain(_) => "plain",

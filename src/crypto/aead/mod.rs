@@ -20,7 +20,7 @@ mod portable;
     any(
         test,
         target_arch = "x86_64",
-        all(target_arch = "aarch64", target_endian = "little")
+        all(target_arch = "aarch64", target_feature = "neon")
     )
 ))]
 mod simd;
@@ -101,7 +101,7 @@ impl AeadKey {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
@@ -113,7 +113,7 @@ impl AeadKey {
             Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
@@ -184,7 +184,7 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
@@ -206,7 +206,7 @@ pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_endian = "little"))]
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::open_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::open_batch(kernel, lane, &mut lanes),

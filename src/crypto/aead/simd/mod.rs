@@ -10,7 +10,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(test)]
 mod plain;
@@ -26,7 +26,7 @@ use super::poly1305;
 use super::{AeadKey, Forged, OpenLane, SealLane, TAG_LEN, nonce};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::Neon;
 #[cfg(test)]
 pub(super) use plain::Plain;

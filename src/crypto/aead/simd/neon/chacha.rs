@@ -248,14 +248,15 @@ macro_rules! rounds {
     ) => {
         let places = vreinterpretq_u8_u32(load(&LEFT_BY_8));
         for _ in 0..10 {
+            // In this order the compiler has enough registers.
             quarter_rounds!(
-                places, $x0 $x4 $x8 $x12, $x1 $x5 $x9 $x13, $x2 $x6 $x10 $x14, $x3 $x7 $x11 $x15
-                $(, $a $b $c $d)*
+                places, $($a $b $c $d,)*
+                $x0 $x4 $x8 $x12, $x1 $x5 $x9 $x13, $x2 $x6 $x10 $x14, $x3 $x7 $x11 $x15
             );
             turn!($(1 $b, 2 $c, 3 $d),*);
             quarter_rounds!(
-                places, $x0 $x5 $x10 $x15, $x1 $x6 $x11 $x12, $x2 $x7 $x8 $x13, $x3 $x4 $x9 $x14
-                $(, $a $b $c $d)*
+                places, $($a $b $c $d,)*
+                $x0 $x5 $x10 $x15, $x1 $x6 $x11 $x12, $x2 $x7 $x8 $x13, $x3 $x4 $x9 $x14
             );
             turn!($(3 $b, 2 $c, 1 $d),*);
         }

@@ -1,11 +1,12 @@
 //! Poly1305 (RFC 8439, section 2.5), the tags of four texts at a time.
 //!
-//! A vector holds a limb of 26 bits of each text's running value, so that a product is a vector
-//! multiplication for two texts. For a block of each of four that is 117 instructions, 50 of them
-//! multiplications; the scalar code has 4 times 30, 40 of them multiplications, but of 64 bits, which
-//! keep a Cortex-A53 or A72 busy for three or four cycles each. By the models of LLVM this code takes
-//! half the time on the large cores of Apple, two thirds to nine tenths on others, and more only on a
-//! `ThunderX2`. It has not been measured on hardware.
+//! A vector holds a limb of 26 bits of each text's running value, so that an instruction makes a
+//! product for two texts. A block of each of four takes 118 instructions, 50 of them multiplications.
+//! That is as many as the scalar code needs (120, 40 of them multiplications), but the scalar ones
+//! multiply words of 64 bits, for which a Cortex-A53 or A72 takes three or four cycles each. By the
+//! models of processors in LLVM these four blocks take half the scalar time on the large cores of
+//! Apple, two thirds to nine tenths on others, and a seventh more on a `ThunderX2`. It has not been
+//! measured on hardware.
 //!
 //! Texts are aligned at their ends. A shorter one waits: nothing, times `r`, is nothing.
 
