@@ -176,6 +176,7 @@ impl fmt::Debug for OpenLane<'_> {
 #[inline]
 pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
+    #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
             Backend::Portable => {
@@ -198,6 +199,7 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
 #[inline]
 pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
+    #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
             Backend::Portable => {
