@@ -6,6 +6,10 @@
 //! in a vector. That makes half as many chains again, for three more instructions a round and block,
 //! and everything stays in registers. Two sets of four upright blocks do not.
 //!
+//! Two rounds are 182 instructions for six blocks, 114 for four. By the models of processors in LLVM
+//! that is a quarter or more fewer cycles a block where instructions overtake each other, and a
+//! twentieth more on a Cortex-A55. It has not been measured on hardware.
+//!
 //! What the blocks started as lies in memory meanwhile. It changes little from set to set: while the
 //! lanes belong to the same packets, only the block numbers do.
 

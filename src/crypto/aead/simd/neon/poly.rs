@@ -3,10 +3,10 @@
 //! A vector holds a limb of 26 bits of each text's running value, so that an instruction makes a
 //! product for two texts. A block of each of four takes 118 instructions, 50 of them multiplications.
 //! That is as many as the scalar code needs (120, 40 of them multiplications), but the scalar ones
-//! multiply words of 64 bits, for which a Cortex-A53 or A72 takes three or four cycles each. By the
-//! models of processors in LLVM these four blocks take half the scalar time on the large cores of
-//! Apple, two thirds to nine tenths on others, and a seventh more on a `ThunderX2`. It has not been
-//! measured on hardware.
+//! multiply words of 64 bits, for which a Cortex-A72 takes three or four cycles each. By the models
+//! of processors in LLVM these four blocks take half the scalar time on the large cores of Apple, two
+//! thirds to nearly all of it on others, and a seventh more on a `ThunderX2`. It has not been measured
+//! on hardware.
 //!
 //! Texts are aligned at their ends. A shorter one waits: nothing, times `r`, is nothing.
 
