@@ -10,6 +10,8 @@ use core::fmt;
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 use super::simd::Avx512;
+#[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+use super::simd::Neon;
 #[cfg(all(test, feature = "simd"))]
 use super::simd::Plain;
 
@@ -25,6 +27,9 @@ pub enum Backend {
     /// AVX-512 with F, BW, VL, DQ and IFMA.
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Avx512),
+    /// NEON, which every 64-bit Arm has unless it is told to do without.
+    #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+    Neon(Neon),
     /// Tests what the vector kernels share, also where none of them runs.
     #[cfg(all(test, feature = "simd"))]
     Plain(Plain),
@@ -45,6 +50,8 @@ impl Backend {
         let all = [
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Avx512::detect().map(Self::Avx512),
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Neon::detect().map(Self::Neon),
             #[cfg(all(test, feature = "simd"))]
             Some(Self::Plain(Plain)),
             Some(Self::Portable),
@@ -59,6 +66,8 @@ impl fmt::Display for Backend {
             Self::Portable => "portable",
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Self::Avx512(_) => "avx512",
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Self::Neon(_) => "neon",
             #[cfg(all(test, feature = "simd"))]
             Self::Plain(_) => "plain",
         })

@@ -15,7 +15,14 @@ mod batch_tests;
 mod oracle;
 mod poly1305;
 mod portable;
-#[cfg(feature = "simd")]
+#[cfg(all(
+    feature = "simd",
+    any(
+        test,
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_feature = "neon")
+    )
+))]
 mod simd;
 mod soft;
 #[cfg(test)]
@@ -84,13 +91,6 @@ impl AeadKey {
         self.open_at(&nonce(counter), aad, buffer)
     }
 
-    /// The bytes of the key.
-    #[cfg(feature = "simd")]
-    #[inline]
-    const fn expose(&self) -> &[u8; 32] {
-        self.key.expose()
-    }
-
     #[inline]
     fn erase(&mut self) {
         self.key = Secret::zeroed();
@@ -101,6 +101,8 @@ impl AeadKey {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Backend::Neon(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
         }
@@ -111,6 +113,8 @@ impl AeadKey {
             Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Backend::Neon(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
         }
@@ -172,6 +176,7 @@ impl fmt::Debug for OpenLane<'_> {
 #[inline]
 pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
+    #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
             Backend::Portable => {
@@ -180,6 +185,8 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Backend::Neon(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
         }
@@ -192,6 +199,7 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
 #[inline]
 pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
+    #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
         match lane.key.backend {
             Backend::Portable => {
@@ -200,6 +208,8 @@ pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open_batch(kernel, lane, &mut lanes),
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Backend::Neon(kernel) => simd::open_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]
             Backend::Plain(kernel) => simd::open_batch(kernel, lane, &mut lanes),
         }

@@ -10,6 +10,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
 #[cfg(test)]
 mod plain;
 mod rows;
@@ -21,9 +23,11 @@ mod window;
 use subtle::ConstantTimeEq;
 
 use super::poly1305;
-use super::{Forged, OpenLane, SealLane, TAG_LEN, nonce};
+use super::{AeadKey, Forged, OpenLane, SealLane, TAG_LEN, nonce};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub use neon::Neon;
 #[cfg(test)]
 pub(super) use plain::Plain;
 use rows::{Lanes, PACKETS, ROW, Scratch, Text};
@@ -210,6 +214,13 @@ fn run<K: Kernel>(kernel: K, packets: &Packets, lanes: &mut Lanes<'_>) {
     if lanes.len() > 0 {
         lanes.close();
         kernel.xor(packets, lanes);
+    }
+}
+
+impl AeadKey {
+    #[inline]
+    const fn expose(&self) -> &[u8; 32] {
+        self.key.expose()
     }
 }
 
