@@ -16,8 +16,6 @@ mod neon;
 mod plain;
 mod rows;
 mod stack;
-#[cfg(test)]
-mod timing;
 mod window;
 
 use subtle::ConstantTimeEq;

@@ -48,10 +48,16 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// A text and, behind it, its tag. `None` when there is no room for a tag.
+    /// A text and, behind it, its tag. `None` when there is no room for a tag, or when
+    /// the cipher cannot do so much: then the text is erased.
     #[inline]
     pub(super) fn in_place(buffer: &'a mut [u8]) -> Option<Self> {
         let len = buffer.len().checked_sub(TAG_LEN)?;
+        if !u64::try_from(len).is_ok_and(|len| len <= LEN_MAX) {
+            // Its keystream would repeat, and plaintext must not pass for ciphertext.
+            buffer.fill(0);
+            return None;
+        }
         let to = buffer.as_mut_ptr();
         Some(Self {
             from: to.cast_const(),
@@ -209,7 +215,7 @@ impl Row {
 /// [`combine`](Self::combine).
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Lanes<'a> {
+pub(in super::super) struct Lanes<'a> {
     packet: [u32; CAPACITY],
     block: [u32; CAPACITY],
     rows: [Row; CAPACITY],

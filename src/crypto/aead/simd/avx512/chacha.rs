@@ -14,17 +14,17 @@
 
 use core::arch::x86_64::{
     __m256i, __m512i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_permute2x128_si256,
-    _mm256_permutex2var_epi32, _mm256_rol_epi32, _mm256_set1_epi32, _mm256_storeu_si256,
-    _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
-    _mm256_xor_si256, _mm512_add_epi32, _mm512_loadu_si512, _mm512_permutexvar_epi32,
-    _mm512_rol_epi32, _mm512_set1_epi32, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+    _mm256_rol_epi32, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_storeu_si512,
     _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     _mm512_xor_si512,
 };
 
-use super::super::rows::{Lanes, PACKETS, Row};
-use super::super::{Packets, State};
+use super::super::Packets;
+use super::super::rows::{Lanes, Row};
 use super::Avx512;
+use super::words::{load_256, load_512, pick_256, pick_512, transpose_pieces};
 
 /// "expand 32-byte k".
 pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
@@ -55,6 +55,13 @@ pub(super) fn xor(_: Avx512, packets: &Packets, lanes: &Lanes<'_>) {
         // SAFETY: as above.
         unsafe { xor_8(packets, last) }
     }
+}
+
+/// Binds the words of a state.
+macro_rules! let_words {
+    ($($x:ident)+ = $start:expr) => {
+        let [$(mut $x),+] = $start;
+    };
 }
 
 /// One step of some quarter rounds: `a += b; d = (d ^ a) <<< by`.
@@ -199,153 +206,11 @@ macro_rules! finish_8 {
     };
 }
 
-/// Sorts the states of a chunk by word.
-#[inline]
-pub(super) fn sort(_: Avx512, states: &[&State], packets: &mut Packets) {
-    let mut all = [&State::ZERO; PACKETS];
-    for (place, state) in all.iter_mut().zip(states) {
-        *place = *state;
-    }
-    // SAFETY: the token says that the processor has the features of the function.
-    unsafe { sort_16(&all, packets) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-#[inline(never)]
-fn sort_16(states: &[&State; PACKETS], packets: &mut Packets) {
-    let [
-        s0,
-        s1,
-        s2,
-        s3,
-        s4,
-        s5,
-        s6,
-        s7,
-        s8,
-        s9,
-        s10,
-        s11,
-        s12,
-        s13,
-        s14,
-        s15,
-    ] = states;
-    // Four packets, 4 words each in every 128 bits: words of one kind come together.
-    let (a0, a1, a2, a3) = (
-        load_512(&s0.0),
-        load_512(&s1.0),
-        load_512(&s2.0),
-        load_512(&s3.0),
-    );
-    let (b0, b1, b2, b3) = (
-        load_512(&s4.0),
-        load_512(&s5.0),
-        load_512(&s6.0),
-        load_512(&s7.0),
-    );
-    let (c0, c1, c2, c3) = (
-        load_512(&s8.0),
-        load_512(&s9.0),
-        load_512(&s10.0),
-        load_512(&s11.0),
-    );
-    let (d0, d1, d2, d3) = (
-        load_512(&s12.0),
-        load_512(&s13.0),
-        load_512(&s14.0),
-        load_512(&s15.0),
-    );
-    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
-        _mm512_unpackhi_epi64; a0 a1 a2 a3);
-    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
-        _mm512_unpackhi_epi64; b0 b1 b2 b3);
-    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
-        _mm512_unpackhi_epi64; c0 c1 c2 c3);
-    transpose_words!(_mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64,
-        _mm512_unpackhi_epi64; d0 d1 d2 d3);
-    let [k0, k1, k2, k3, k4, k5, k6, k7] = &mut packets.key;
-    let [n0, n1, n2] = &mut packets.nonce;
-    let [w0, w4, _, _] = transpose_pieces(a0, b0, c0, d0);
-    let [w1, w5, w9, _] = transpose_pieces(a1, b1, c1, d1);
-    let [w2, w6, w10, _] = transpose_pieces(a2, b2, c2, d2);
-    let [w3, w7, w11, _] = transpose_pieces(a3, b3, c3, d3);
-    for (words, vector) in [
-        (k0, w0),
-        (k1, w1),
-        (k2, w2),
-        (k3, w3),
-        (k4, w4),
-        (k5, w5),
-        (k6, w6),
-        (k7, w7),
-        (n0, w9),
-        (n1, w10),
-        (n2, w11),
-    ] {
-        store_512(words, vector);
-    }
-}
-
-/// Transposes 4 by 4 pieces of 128 bits.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn transpose_pieces(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [__m512i; 4] {
-    let (ab, cd) = (
-        _mm512_shuffle_i32x4::<0x44>(a, b),
-        _mm512_shuffle_i32x4::<0x44>(c, d),
-    );
-    let (ab_high, cd_high) = (
-        _mm512_shuffle_i32x4::<0xee>(a, b),
-        _mm512_shuffle_i32x4::<0xee>(c, d),
-    );
-    [
-        _mm512_shuffle_i32x4::<0x88>(ab, cd),
-        _mm512_shuffle_i32x4::<0xdd>(ab, cd),
-        _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high),
-        _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high),
-    ]
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline(never)]
 fn xor_32(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 16>) {
-    let [
-        mut x0,
-        mut x1,
-        mut x2,
-        mut x3,
-        mut x4,
-        mut x5,
-        mut x6,
-        mut x7,
-        mut x8,
-        mut x9,
-        mut x10,
-        mut x11,
-        mut x12,
-        mut x13,
-        mut x14,
-        mut x15,
-    ] = start!(packets, first, _mm512_set1_epi32, load_512, pick_512);
-    let [
-        mut y0,
-        mut y1,
-        mut y2,
-        mut y3,
-        mut y4,
-        mut y5,
-        mut y6,
-        mut y7,
-        mut y8,
-        mut y9,
-        mut y10,
-        mut y11,
-        mut y12,
-        mut y13,
-        mut y14,
-        mut y15,
-    ] = start!(packets, second, _mm512_set1_epi32, load_512, pick_512);
+    let_words!(x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 = start!(packets, first, _mm512_set1_epi32, load_512, pick_512));
+    let_words!(y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15 = start!(packets, second, _mm512_set1_epi32, load_512, pick_512));
     for _ in 0..10 {
         double_round!(
             [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]
@@ -359,42 +224,8 @@ fn xor_32(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 16>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline(never)]
 fn xor_24(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 8>) {
-    let [
-        mut x0,
-        mut x1,
-        mut x2,
-        mut x3,
-        mut x4,
-        mut x5,
-        mut x6,
-        mut x7,
-        mut x8,
-        mut x9,
-        mut x10,
-        mut x11,
-        mut x12,
-        mut x13,
-        mut x14,
-        mut x15,
-    ] = start!(packets, first, _mm512_set1_epi32, load_512, pick_512);
-    let [
-        mut y0,
-        mut y1,
-        mut y2,
-        mut y3,
-        mut y4,
-        mut y5,
-        mut y6,
-        mut y7,
-        mut y8,
-        mut y9,
-        mut y10,
-        mut y11,
-        mut y12,
-        mut y13,
-        mut y14,
-        mut y15,
-    ] = start!(packets, second, _mm256_set1_epi32, load_256, pick_256);
+    let_words!(x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 = start!(packets, first, _mm512_set1_epi32, load_512, pick_512));
+    let_words!(y0 y1 y2 y3 y4 y5 y6 y7 y8 y9 y10 y11 y12 y13 y14 y15 = start!(packets, second, _mm256_set1_epi32, load_256, pick_256));
     for _ in 0..10 {
         double_round!(
             [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]
@@ -407,24 +238,7 @@ fn xor_24(packets: &Packets, first: Part<'_, 16>, second: Part<'_, 8>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline(never)]
 fn xor_16(packets: &Packets, part: Part<'_, 16>) {
-    let [
-        mut x0,
-        mut x1,
-        mut x2,
-        mut x3,
-        mut x4,
-        mut x5,
-        mut x6,
-        mut x7,
-        mut x8,
-        mut x9,
-        mut x10,
-        mut x11,
-        mut x12,
-        mut x13,
-        mut x14,
-        mut x15,
-    ] = start!(packets, part, _mm512_set1_epi32, load_512, pick_512);
+    let_words!(x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 = start!(packets, part, _mm512_set1_epi32, load_512, pick_512));
     for _ in 0..10 {
         double_round!(
             [_mm512_add_epi32 _mm512_xor_si512 _mm512_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
@@ -435,71 +249,12 @@ fn xor_16(packets: &Packets, part: Part<'_, 16>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline(never)]
 fn xor_8(packets: &Packets, part: Part<'_, 8>) {
-    let [
-        mut x0,
-        mut x1,
-        mut x2,
-        mut x3,
-        mut x4,
-        mut x5,
-        mut x6,
-        mut x7,
-        mut x8,
-        mut x9,
-        mut x10,
-        mut x11,
-        mut x12,
-        mut x13,
-        mut x14,
-        mut x15,
-    ] = start!(packets, part, _mm256_set1_epi32, load_256, pick_256);
+    let_words!(x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 = start!(packets, part, _mm256_set1_epi32, load_256, pick_256));
     for _ in 0..10 {
         double_round!(
             [_mm256_add_epi32 _mm256_xor_si256 _mm256_rol_epi32; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15]);
     }
     finish_8!(packets, part; x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15);
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_512(words: &[u32; 16]) -> __m512i {
-    // SAFETY: 16 words are 64 bytes.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store_512(words: &mut [u32; 16], vector: __m512i) {
-    // SAFETY: 16 words are 64 bytes.
-    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_256(words: &[u32; 8]) -> __m256i {
-    // SAFETY: 8 words are 32 bytes.
-    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
-}
-
-/// The entries of a table at the places that `at` says.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn pick_512(at: __m512i, table: &[u32; 16]) -> __m512i {
-    _mm512_permutexvar_epi32(at, load_512(table))
-}
-
-#[target_feature(enable = "avx512f,avx512vl")]
-#[inline]
-fn pick_256(at: __m256i, table: &[u32; 16]) -> __m256i {
-    // SAFETY: 16 words are twice 32 bytes.
-    let (low, high) = unsafe {
-        let low = table.as_ptr();
-        (
-            _mm256_loadu_si256(low.cast()),
-            _mm256_loadu_si256(low.add(8).cast()),
-        )
-    };
-    _mm256_permutex2var_epi32(low, at, high)
 }
 
 #[target_feature(enable = "avx512f")]

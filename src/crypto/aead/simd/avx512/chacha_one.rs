@@ -5,17 +5,22 @@
 //! four blocks take hardly longer than one.
 
 #![allow(unsafe_code, reason = "vector loads and stores of arrays")]
+#![allow(
+    clippy::many_single_char_names,
+    reason = "the rows of the state are a, b, c and d in the paper"
+)]
 
 use core::arch::x86_64::{
     __m512i, _mm_loadu_si128, _mm_set_epi32, _mm512_add_epi32, _mm512_broadcast_i32x4,
-    _mm512_rol_epi32, _mm512_set_epi32, _mm512_set1_epi32, _mm512_shuffle_epi32,
-    _mm512_storeu_si512, _mm512_xor_si512,
+    _mm512_rol_epi32, _mm512_set_epi32, _mm512_shuffle_epi32, _mm512_storeu_si512,
+    _mm512_xor_si512,
 };
 
 use super::super::State;
 use super::super::rows::ROW;
 use super::Avx512;
-use super::chacha::{CONSTANTS, transpose_pieces};
+use super::chacha::CONSTANTS;
+use super::words::transpose_pieces;
 
 /// Writes the first four or eight blocks of keystream.
 #[inline]

@@ -8,7 +8,8 @@ mod chacha;
 mod chacha_one;
 mod limbs;
 mod poly;
-pub(super) mod poly_one;
+mod poly_one;
+mod words;
 
 use super::rows::{Lanes, ROW};
 use super::{Kernel, Packets, State, TAG_LEN};
@@ -50,7 +51,7 @@ impl Kernel for Avx512 {
 
     #[inline]
     fn sort(self, states: &[&State], packets: &mut Packets) {
-        chacha::sort(self, states, packets);
+        words::sort(self, states, packets);
     }
 
     const SHORT: usize = 8;

@@ -9,9 +9,9 @@
 
 use core::arch::x86_64::{
     __m512i, _mm_cvtsi128_si64, _mm512_and_si512, _mm512_broadcastq_epi64, _mm512_castsi512_si128,
-    _mm512_cmpge_epu64_mask, _mm512_loadu_si512, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64,
-    _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi64, _mm512_reduce_add_epi64, _mm512_set_epi64,
-    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    _mm512_cmpge_epu64_mask, _mm512_loadu_si512, _mm512_mask_blend_epi64, _mm512_maskz_loadu_epi8,
+    _mm512_maskz_mov_epi64, _mm512_reduce_add_epi64, _mm512_set_epi64, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use super::super::TAG_LEN;
@@ -28,7 +28,7 @@ const GROUP_LEN: usize = GROUP * TAG_LEN;
 
 /// The tag of `text` under the one-time key in the first 32 bytes of `key`.
 #[inline]
-pub(in super::super) fn tag(token: Avx512, key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
+pub(super) fn tag(token: Avx512, key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
     let (halves, _) = key.as_chunks::<8>();
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(halves) {
