@@ -430,20 +430,22 @@ fn make_tags(backend: Backend, keys: &[[u8; 64]], texts: &[&[u8]]) -> Vec<[u8; T
     tags
 }
 
-/// What vector kernels share, small enough for an interpreter that sees undefined behaviour.
+/// What vector kernels share, small enough for an interpreter that sees undefined behaviour. Not the
+/// portable code, in which it could find none.
 #[test]
 fn rows_of_five() {
     let mut rng = Rng(12);
-    let lengths = [0, 1, 63, 64, 150];
+    let lengths = [0, 1, 63, 64, 70];
     for in_place in [false, true] {
         let cases: Vec<_> = lengths
             .iter()
             .map(|length| Case::new(&mut rng, *length, length % 3, in_place))
             .collect();
-        check_batch(&cases);
-        for backend in Backend::available() {
-            let bits = [Some(3), None, Some(64), None, Some(700)];
+        for backend in Backend::available().filter(|b| *b != Backend::Portable) {
+            check_sealing(&cases, backend);
+            let bits = [Some(3), None, Some(64), None, Some(600)];
             check_opening(&cases, &bits, backend);
+            check_opening(&cases[..2], &[None; 2], backend);
             cases[4].check_alone(backend);
             cases[4].check_forged_alone(backend, 5);
             cases[3].check_with_aad(backend, &[1, 2, 3]);
@@ -459,11 +461,8 @@ fn rows_of_many() {
         .map(|at| Case::new(&mut rng, at % 3, 0, at % 2 == 0))
         .collect();
     cases.insert(4, Case::new(&mut rng, 18 * 64 + 1, 16, false));
-    for backend in Backend::available() {
-        // The portable code has neither, and nothing that an interpreter could find.
-        if backend != Backend::Portable {
-            check_sealing(&cases, backend);
-            check_opening(&cases, &[None; 17], backend);
-        }
+    for backend in Backend::available().filter(|b| *b != Backend::Portable) {
+        check_sealing(&cases, backend);
+        check_opening(&cases, &[None; 17], backend);
     }
 }
