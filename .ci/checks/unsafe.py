@@ -2,7 +2,7 @@
 
 Counts `unsafe {` blocks and `unsafe fn`, `impl`, `trait` and `extern` under src. Each needs a comment
 `// SAFETY:` right above (attributes and the start of its own statement may stand between), also in
-macros, where Clippy does not look.
+macros, where Clippy does not look; a function says in its documentation what it asks for.
 """
 
 import re
@@ -23,7 +23,7 @@ def is_explained(lines, at):
     for above in reversed(lines[:at]):
         line = above.strip()
         if line.startswith("//"):
-            if line.startswith("// SAFETY:"):
+            if line.startswith("// SAFETY:") or line == "/// # Safety" and "unsafe fn" in lines[at]:
                 return True
         elif not line or line.endswith((";", "{", "}", "},", "=>")) and not line.startswith("#["):
             return False
