@@ -157,8 +157,8 @@ def check(limit, function, show):
     )
     if show:
         for before, i in jumps + decisions:
-            shown = f"{before.name} {before.operands}; {i.name} {i.operands}"
-            print(f"    {i.address:x}  {re.sub(r' +#.*| <.*', '', shown)}")
+            shown = [re.sub(r" +#.*| <.*|\t*//.*", "", f"{j.name} {j.operands}") for j in (before, i)]
+            print(f"    {i.address:x}  {'; '.join(shown)}")
     wrong = []
     if count != limit.count:
         wrong.append(f"{count} {limit.loop} in the loop, not {limit.count}")
