@@ -33,6 +33,7 @@ KERNELS = [
     Limit("x86-64", "avx512::chacha::xor_24", "rotates", 64, 0, 1),
     Limit("x86-64", "avx512::chacha::xor_16", "rotates", 32, 0, 1),
     Limit("x86-64", "avx512::chacha::xor_8", "rotates", 32, 0, 1),
+    Limit("x86-64", "avx512::poly_one::residue", "multiplies", 36, 10, 9),
     Limit("x86-64", "avx512::poly::tags_of_lanes", "multiplies", 72, 19, 4, 2),
 ]
 
