@@ -79,7 +79,7 @@ impl Lane {
         };
         let sealed = oracle(&key, counter, &[&text[..], &vec![0; padding]].concat());
         let forged = (flags & 2 != 0).then(|| usize::from(input.u16()) % (8 * sealed.len()));
-        let short = (flags & 12 == 12).then(|| input.below(TAG_LEN));
+        let short = (flags & 0b1100 == 0b1100).then(|| input.below(TAG_LEN));
         Self {
             key,
             counter,

@@ -227,7 +227,8 @@ fn open_in_batches(backend: Backend) -> usize {
 
 /// What valgrind must report.
 fn controls(report: &mut Report) {
-    let leaks: [(&str, fn(&[u8])); 3] = [
+    type Leak = fn(&[u8]);
+    let leaks: [(&str, Leak); 3] = [
         ("a branch", |secret| {
             show(&leaky_branch(secret));
         }),
