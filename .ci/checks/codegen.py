@@ -32,9 +32,13 @@ KERNELS = [
     Limit("x86-64", "avx512::chacha::xor_32", "rotates", 64, 0, 1),
     Limit("x86-64", "avx512::chacha::xor_24", "rotates", 64, 0, 1),
     Limit("x86-64", "avx512::chacha::xor_16", "rotates", 32, 0, 1),
+    Limit("x86-64", "avx512::chacha_one::four", "rotates", 80, 0, 0),
+    Limit("x86-64", "avx512::chacha_one::eight", "rotates", 16, 0, 1),
     Limit("x86-64", "avx512::chacha::xor_8", "rotates", 32, 0, 1),
     Limit("x86-64", "avx512::poly_one::residue", "multiplies", 36, 10, 9),
     Limit("x86-64", "avx512::poly::tags_of_lanes", "multiplies", 72, 19, 4, 2),
+    Limit("aarch64", "neon::chacha::xor", "rotates", 48, 0, 20),
+    Limit("aarch64", "neon::poly::State::absorb", "multiplies", 40, 4, 2),
 ]
 
 ROTATES = {
@@ -100,7 +104,9 @@ class Function:
                 yield [i for i in self.code if first <= i.address <= last]
 
     def loop_with_most(self, names):
-        return max(self.innermost_loops(), key=lambda loop: self.count(loop, names), default=[])
+        """Or the whole function, if its loops were all unrolled."""
+        loops = self.innermost_loops()
+        return max(loops, key=lambda loop: self.count(loop, names), default=self.code)
 
     def stack_accesses(self, code):
         return sum(bool(re.search(self.stack, i.operands)) and i.name != "lea" for i in code)

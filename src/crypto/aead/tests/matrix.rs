@@ -453,6 +453,8 @@ fn make_tags(backend: Backend, keys: &[[u8; 64]], texts: &[&[u8]]) -> Vec<[u8; T
         }
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
         Backend::Avx512(kernel) => kernel.tags(keys, texts, &mut tags),
+        #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+        Backend::Neon(kernel) => kernel.tags(keys, texts, &mut tags),
         #[cfg(feature = "simd")]
         Backend::Plain(kernel) => kernel.tags(keys, texts, &mut tags),
     }
