@@ -362,6 +362,54 @@ fn batches_leave_no_key_in_freed_memory() {
     assert_holds_none(watch.freed(), &secrets);
 }
 
+/// Nor in the keys that were lent to the cipher, whatever its backend and the verdict.
+#[test]
+#[cfg(feature = "internals")]
+fn the_cipher_leaves_no_key_in_its_batches() {
+    use quietwire::internals::{Aead, Open, Seal, open_batch, seal_batch};
+
+    let secrets: [_; 20] = std::array::from_fn(|at| {
+        let seed = u8::try_from(at).unwrap();
+        (
+            "session key",
+            std::array::from_fn(|i| seed.wrapping_mul(31) ^ u8::try_from(i * 7).unwrap()),
+        )
+    });
+    for backend in quietwire::Backend::available() {
+        for count in [1, 2, 3, 16, 20] {
+            let aead = |(_, key): &(_, [u8; 32])| Aead::new(*key, backend);
+            let keys = || secrets[..count].iter().map(aead).collect::<Vec<_>>();
+            let (mut sealing, mut opening) = (keys(), keys());
+            assert!(holds(&bytes_of(&sealing[0]), &secrets[0].1));
+            let mut buffers = vec![vec![0; 150]; count];
+            let lanes = sealing.iter_mut().zip(&mut buffers);
+            seal_batch(lanes.map(|(key, buffer)| Seal {
+                key,
+                counter: 1,
+                source: None,
+                buffer,
+            }));
+            buffers[count / 2][3] ^= 1;
+            let mut verdicts = vec![false; count];
+            let lanes = opening.iter_mut().zip(&mut buffers);
+            open_batch(
+                lanes
+                    .zip(&mut verdicts)
+                    .map(|((key, buffer), authentic)| Open {
+                        key,
+                        counter: 1,
+                        buffer,
+                        authentic,
+                    }),
+            );
+            assert!(!verdicts[count / 2], "it was forged");
+            for key in sealing.iter().chain(&opening) {
+                assert_holds_none(&bytes_of(key), &secrets);
+            }
+        }
+    }
+}
+
 /// When a handshake is over, only the keys of its session are left of it.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "see the top of the file")]

@@ -4,6 +4,8 @@
 //! committed corpora, so that they cannot rot and every input that once failed stays a test. A body
 //! panics when the crate breaks a promise and does nothing else.
 
+#[cfg(feature = "internals")]
+mod aead_diff;
 mod allowed_ips;
 mod authentic;
 mod config;
@@ -15,6 +17,8 @@ mod replay;
 mod sim;
 mod wire;
 
+#[cfg(feature = "internals")]
+pub use aead_diff::aead_diff;
 pub use allowed_ips::allowed_ips_model;
 pub use authentic::receive_authentic;
 pub use config::config;

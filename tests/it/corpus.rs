@@ -82,3 +82,9 @@ fn sim() {
 fn config() {
     replay("config", bodies::config);
 }
+
+#[test]
+#[cfg(feature = "internals")]
+fn aead_diff() {
+    replay("aead_diff", bodies::aead_diff);
+}

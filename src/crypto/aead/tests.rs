@@ -1,5 +1,8 @@
 //! Tests of every backend of this machine, one message at a time, against published vectors.
 
+mod cases;
+mod matrix;
+
 use std::vec;
 use std::vec::Vec;
 
