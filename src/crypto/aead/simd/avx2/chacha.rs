@@ -73,10 +73,34 @@ macro_rules! combine_half {
         let (e, f) = (_mm256_unpacklo_epi32(w4, w5), _mm256_unpackhi_epi32(w4, w5));
         let (g, h) = (_mm256_unpacklo_epi32(w6, w7), _mm256_unpackhi_epi32(w6, w7));
         let [r0, r1, r2, r3, r4, r5, r6, r7] = $rows;
-        combine_rows!($half, _mm256_unpacklo_epi64(a, c), _mm256_unpacklo_epi64(e, g), r0, r4);
-        combine_rows!($half, _mm256_unpackhi_epi64(a, c), _mm256_unpackhi_epi64(e, g), r1, r5);
-        combine_rows!($half, _mm256_unpacklo_epi64(b, d), _mm256_unpacklo_epi64(f, h), r2, r6);
-        combine_rows!($half, _mm256_unpackhi_epi64(b, d), _mm256_unpackhi_epi64(f, h), r3, r7);
+        combine_rows!(
+            $half,
+            _mm256_unpacklo_epi64(a, c),
+            _mm256_unpacklo_epi64(e, g),
+            r0,
+            r4
+        );
+        combine_rows!(
+            $half,
+            _mm256_unpackhi_epi64(a, c),
+            _mm256_unpackhi_epi64(e, g),
+            r1,
+            r5
+        );
+        combine_rows!(
+            $half,
+            _mm256_unpacklo_epi64(b, d),
+            _mm256_unpacklo_epi64(f, h),
+            r2,
+            r6
+        );
+        combine_rows!(
+            $half,
+            _mm256_unpackhi_epi64(b, d),
+            _mm256_unpackhi_epi64(f, h),
+            r3,
+            r7
+        );
     }};
 }
 
@@ -95,8 +119,8 @@ pub(super) fn xor(packets: &Packets, lanes: &Lanes<'_>) {
     // LLVM would take shuffles apart that it sees the meaning of.
     let masks = black_box(Masks {
         by_16: _mm256_setr_epi8(
-            2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8,
-            9, 14, 15, 12, 13,
+            2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11,
+            8, 9, 14, 15, 12, 13,
         ),
         by_8: _mm256_setr_epi8(
             3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14, 3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9,
@@ -131,35 +155,52 @@ pub(super) fn xor(packets: &Packets, lanes: &Lanes<'_>) {
             select(n2, numbers),
         ];
         let [
-            mut b0, mut b1, mut b2, mut b3,
-            mut e0, mut e1, mut e2, mut e3,
-            mut d0, mut d1, mut d2, mut d3,
+            mut b0,
+            mut b1,
+            mut b2,
+            mut b3,
+            mut e0,
+            mut e1,
+            mut e2,
+            mut e3,
+            mut d0,
+            mut d1,
+            mut d2,
+            mut d3,
         ] = first;
         zeroize::optimization_barrier(&first);
         for _ in 0..10 {
             double_round!(masks: a0 a1 a2 a3, b0 b1 b2 b3, e0 e1 e2 e3, d0 d1 d2 d3);
         }
         let [k0, k1, k2, k3, k4, k5, k6, k7, n0, n1, n2, n3] = first;
-        combine_half!(0, rows, [
-            _mm256_add_epi32(a0, _mm256_set1_epi32(c0)),
-            _mm256_add_epi32(a1, _mm256_set1_epi32(c1)),
-            _mm256_add_epi32(a2, _mm256_set1_epi32(c2)),
-            _mm256_add_epi32(a3, _mm256_set1_epi32(c3)),
-            _mm256_add_epi32(b0, k0),
-            _mm256_add_epi32(b1, k1),
-            _mm256_add_epi32(b2, k2),
-            _mm256_add_epi32(b3, k3),
-        ]);
-        combine_half!(32, rows, [
-            _mm256_add_epi32(e0, k4),
-            _mm256_add_epi32(e1, k5),
-            _mm256_add_epi32(e2, k6),
-            _mm256_add_epi32(e3, k7),
-            _mm256_add_epi32(d0, n0),
-            _mm256_add_epi32(d1, n1),
-            _mm256_add_epi32(d2, n2),
-            _mm256_add_epi32(d3, n3),
-        ]);
+        combine_half!(
+            0,
+            rows,
+            [
+                _mm256_add_epi32(a0, _mm256_set1_epi32(c0)),
+                _mm256_add_epi32(a1, _mm256_set1_epi32(c1)),
+                _mm256_add_epi32(a2, _mm256_set1_epi32(c2)),
+                _mm256_add_epi32(a3, _mm256_set1_epi32(c3)),
+                _mm256_add_epi32(b0, k0),
+                _mm256_add_epi32(b1, k1),
+                _mm256_add_epi32(b2, k2),
+                _mm256_add_epi32(b3, k3),
+            ]
+        );
+        combine_half!(
+            32,
+            rows,
+            [
+                _mm256_add_epi32(e0, k4),
+                _mm256_add_epi32(e1, k5),
+                _mm256_add_epi32(e2, k6),
+                _mm256_add_epi32(e3, k7),
+                _mm256_add_epi32(d0, n0),
+                _mm256_add_epi32(d1, n1),
+                _mm256_add_epi32(d2, n2),
+                _mm256_add_epi32(d3, n3),
+            ]
+        );
         at = at.wrapping_add(8);
     }
     first = [_mm256_setzero_si256(); 12];

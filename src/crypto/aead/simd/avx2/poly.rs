@@ -1,12 +1,462 @@
-use super::super::poly1305;
+//! Poly1305 (RFC 8439, section 2.5), four sums at a time: each vector has one limb of every sum.
+//!
+//! Limbs are of 26 bits, so that a product is of 52 and ten of them can be added. A step absorbs two
+//! blocks into each sum, `h` becoming `(h + m) r^2 + n r`, and carries once. The sums are those of
+//! four texts, or parts of one long text, where block `i` belongs to sum `i` modulo 4 and `r^4` is
+//! in the place of `r` until the last step. Texts end together; a sum that starts later absorbs
+//! empty blocks before, zero and without the bit at 2^128, which leave it zero.
+
+#![allow(
+    unsafe_code,
+    reason = "loads and stores by pointer; nothing else here needs it"
+)]
+
+use core::arch::x86_64::{
+    __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256, _mm256_loadu2_m128i,
+    _mm256_mul_epu32, _mm256_or_si256, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_slli_epi64,
+    _mm256_srli_epi64, _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+};
+
 use super::super::rows::ROW;
-use super::super::TAG_LEN;
+use super::super::{TAG_LEN, poly1305};
+
+/// From this length on a single text is worth the powers of its key.
+const LONG: usize = 256;
+
+const LIMB: i64 = 0x3ff_ffff;
+
+/// The bits of `r` that RFC 8439, section 2.5.1, leaves as they are: of its low and its high half.
+const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
+
+/// 2^128 in the last limb.
+const BIT: u64 = 1 << 24;
+
+type Block = [u8; 16];
+
+/// The limbs of four numbers, the least first.
+type Limbs = [__m256i; 5];
+
+/// What numbers are multiplied by: limbs, and five times those but the first, which stand for them
+/// where a product passes 2^130.
+struct Factor {
+    r: Limbs,
+    s: [__m256i; 4],
+}
+
+/// The factor of a step's first blocks, and of its second ones.
+struct Factors {
+    first: Factor,
+    second: Factor,
+}
+
+/// The blocks of a step where texts start or end.
+struct Edge {
+    blocks: [[Block; 4]; 2],
+    /// The bits at 2^128, in the last limb.
+    bits: [[u64; 4]; 2],
+}
+
+/// Limbs of four blocks, without the bits at 2^128.
+macro_rules! limbs {
+    ($b0:expr, $b1:expr, $b2:expr, $b3:expr) => {{
+        let (even, odd) = (load_pair($b0, $b2), load_pair($b1, $b3));
+        split!(
+            _mm256_unpacklo_epi64(even, odd),
+            _mm256_unpackhi_epi64(even, odd)
+        )
+    }};
+}
+
+/// The low and the high halves of four numbers, in limbs.
+macro_rules! split {
+    ($low:expr, $high:expr) => {{
+        let (low, high, limb) = ($low, $high, _mm256_set1_epi64x(LIMB));
+        let middle = _mm256_or_si256(_mm256_srli_epi64::<52>(low), _mm256_slli_epi64::<12>(high));
+        [
+            _mm256_and_si256(low, limb),
+            _mm256_and_si256(_mm256_srli_epi64::<26>(low), limb),
+            _mm256_and_si256(middle, limb),
+            _mm256_and_si256(_mm256_srli_epi64::<14>(high), limb),
+            _mm256_srli_epi64::<40>(high),
+        ]
+    }};
+}
+
+/// The products of numbers and a factor, in limbs that are to be carried.
+macro_rules! product {
+    ($x:expr, $factor:expr) => {{
+        let ([x0, x1, x2, x3, x4], factor) = ($x, $factor);
+        let ([r0, r1, r2, r3, r4], [s1, s2, s3, s4]) = (&factor.r, &factor.s);
+        let d = [
+            _mm256_mul_epu32(x0, *r0),
+            _mm256_mul_epu32(x0, *r1),
+            _mm256_mul_epu32(x0, *r2),
+            _mm256_mul_epu32(x0, *r3),
+            _mm256_mul_epu32(x0, *r4),
+        ];
+        let d = multiply_add!(d, x1, [s4, r0, r1, r2, r3]);
+        let d = multiply_add!(d, x2, [s3, s4, r0, r1, r2]);
+        let d = multiply_add!(d, x3, [s2, s3, s4, r0, r1]);
+        multiply_add!(d, x4, [s1, s2, s3, s4, r0])
+    }};
+}
+
+macro_rules! multiply_add {
+    ($d:ident, $x:ident, [$f0:ident, $f1:ident, $f2:ident, $f3:ident, $f4:ident]) => {{
+        let [d0, d1, d2, d3, d4] = $d;
+        [
+            _mm256_add_epi64(d0, _mm256_mul_epu32($x, *$f0)),
+            _mm256_add_epi64(d1, _mm256_mul_epu32($x, *$f1)),
+            _mm256_add_epi64(d2, _mm256_mul_epu32($x, *$f2)),
+            _mm256_add_epi64(d3, _mm256_mul_epu32($x, *$f3)),
+            _mm256_add_epi64(d4, _mm256_mul_epu32($x, *$f4)),
+        ]
+    }};
+}
+
+macro_rules! add {
+    ($a:expr, $b:expr) => {{
+        let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = ($a, $b);
+        [
+            _mm256_add_epi64(a0, b0),
+            _mm256_add_epi64(a1, b1),
+            _mm256_add_epi64(a2, b2),
+            _mm256_add_epi64(a3, b3),
+            _mm256_add_epi64(a4, b4),
+        ]
+    }};
+}
+
+/// Makes limbs of 26 bits; those after the first and the fourth may be a little above.
+macro_rules! carry {
+    ($d:expr) => {{
+        let ([d0, d1, d2, d3, d4], limb) = ($d, _mm256_set1_epi64x(LIMB));
+        // Two chains of carries: from the first limb, and from the fourth over the end.
+        let (h3, d4) = carry_into!(d3, d4, limb);
+        let (h0, d1) = carry_into!(d0, d1, limb);
+        let over = _mm256_srli_epi64::<26>(d4);
+        let h4 = _mm256_and_si256(d4, limb);
+        let h0 = _mm256_add_epi64(h0, times_5!(over));
+        let (h1, d2) = carry_into!(d1, d2, limb);
+        let (h2, h3) = carry_into!(d2, h3, limb);
+        let (h0, h1) = carry_into!(h0, h1, limb);
+        let (h3, h4) = carry_into!(h3, h4, limb);
+        [h0, h1, h2, h3, h4]
+    }};
+}
+
+macro_rules! carry_into {
+    ($low:expr, $high:expr, $limb:ident) => {{
+        let low = $low;
+        (
+            _mm256_and_si256(low, $limb),
+            _mm256_add_epi64($high, _mm256_srli_epi64::<26>(low)),
+        )
+    }};
+}
+
+macro_rules! times_5 {
+    ($x:expr) => {{
+        let x = $x;
+        _mm256_add_epi64(x, _mm256_slli_epi64::<2>(x))
+    }};
+}
+
+/// Absorbs two blocks into each sum, which is left to be carried.
+///
+/// LLVM multiplies in full where it does not see that the high halves are zero, and it does not see
+/// that of what comes from another block of code. So carrying belongs to the next product.
+macro_rules! step {
+    ($sum:expr, $first:expr, $second:expr, $factors:expr) => {{
+        let factors = $factors;
+        let second = product!($second, &factors.second);
+        let first = product!(add!(carry!($sum), $first), &factors.first);
+        add!(first, second)
+    }};
+}
+
+macro_rules! with_bit {
+    ($limbs:expr, $bit:expr) => {{
+        let [l0, l1, l2, l3, l4] = $limbs;
+        [l0, l1, l2, l3, _mm256_or_si256(l4, $bit)]
+    }};
+}
+
+/// The tags of texts under their one-time keys.
 #[target_feature(enable = "avx2")]
 #[inline(never)]
 pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
-    for ((key, text), tag) in keys.iter().zip(texts).zip(tags) {
-        if let Some(key) = key.first_chunk() {
-            *tag = poly1305::tag(key, &[], text);
+    let groups = keys.chunks(4).zip(texts.chunks(4));
+    for ((keys, texts), tags) in groups.zip(tags.chunks_mut(4)) {
+        match (keys, texts, tags) {
+            ([key], [text], [tag]) => {
+                *tag = match one_time(key) {
+                    (key, _, _) if text.len() < LONG => poly1305::tag(key, &[], text),
+                    (_, r, s) => long(r, s, text),
+                };
+            }
+            ([key, ..], [text, ..], tags) => {
+                // What is missing in a group is done twice.
+                let (mut four_keys, mut four_texts) = ([key; 4], [*text; 4]);
+                for (place, key) in four_keys.iter_mut().zip(keys) {
+                    *place = key;
+                }
+                for (place, text) in four_texts.iter_mut().zip(texts) {
+                    *place = text;
+                }
+                let made = four(four_keys, four_texts);
+                for (tag, made) in tags.iter_mut().zip(made) {
+                    *tag = made;
+                }
+            }
+            _ => {}
         }
     }
 }
+
+/// The tags of four texts.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
+    let [(_, r0, s0), (_, r1, s1), (_, r2, s2), (_, r3, s3)] = keys.map(|key| one_time(key));
+    let r = clamp(r0, r1, r2, r3);
+    let second = factor(r);
+    let mut factors = Factors {
+        first: factor(carry!(product!(r, &second))),
+        second,
+    };
+    // Not to be simplified by what LLVM knows of them here: see `step`.
+    zeroize::optimization_barrier(&factors);
+
+    let [t0, t1, t2, t3] = texts.map(Parts::of);
+    let common = t0
+        .body
+        .len()
+        .min(t1.body.len())
+        .min(t2.body.len())
+        .min(t3.body.len())
+        & !1;
+    let longest = t0
+        .body
+        .len()
+        .max(t1.body.len())
+        .max(t2.body.len())
+        .max(t3.body.len());
+    let [p0, p1, p2, p3] = [t0.body, t1.body, t2.body, t3.body].map(|body| {
+        body.split_at_checked(body.len().wrapping_sub(common))
+            .unwrap_or_default()
+    });
+    let mut h = [_mm256_setzero_si256(); 5];
+    let mut left = longest.wrapping_sub(common).next_multiple_of(2);
+    while left > 0 {
+        h = edge_step(h, &Edge::start([p0.0, p1.0, p2.0, p3.0], left), &factors);
+        left = left.wrapping_sub(2);
+    }
+    let [(b0, _), (b1, _), (b2, _), (b3, _)] = [p0.1, p1.1, p2.1, p3.1].map(<[Block]>::as_chunks);
+    let bit = _mm256_set1_epi64x(BIT.cast_signed());
+    for ((([a0, c0], [a1, c1]), [a2, c2]), [a3, c3]) in b0.iter().zip(b1).zip(b2).zip(b3) {
+        let first = with_bit!(limbs!(a0, a1, a2, a3), bit);
+        let second = with_bit!(limbs!(c0, c1, c2, c3), bit);
+        h = step!(h, first, second, &factors);
+    }
+    h = edge_step(h, &Edge::end([&t0, &t1, &t2, &t3]), &factors);
+    factors = Factors::zero();
+    zeroize::optimization_barrier(&factors);
+    finish(carry!(h), [s0, s1, s2, s3])
+}
+
+/// The tag of one text, in four sums.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn long(r: &Block, s: &Block, text: &[u8]) -> [u8; TAG_LEN] {
+    poly1305::tag(
+        &{
+            let mut k = [0; 32];
+            k[..16].copy_from_slice(r);
+            k[16..].copy_from_slice(s);
+            k
+        },
+        &[],
+        text,
+    )
+}
+
+/// A text's blocks but the last, and the last one, filled up with zero bytes.
+struct Parts<'a> {
+    body: &'a [Block],
+    last: Option<Block>,
+    len: u64,
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(text: &'a [u8]) -> Self {
+        let (blocks, rest) = text.as_chunks();
+        let (body, last) = match (blocks, rest) {
+            ([], []) => (blocks, None),
+            ([body @ .., last], []) => (body, Some(*last)),
+            _ => {
+                let mut last = [0; 16];
+                for (byte, from) in last.iter_mut().zip(rest) {
+                    *byte = *from;
+                }
+                (blocks, Some(last))
+            }
+        };
+        // No target has longer addresses.
+        let len = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Self { body, last, len }
+    }
+}
+
+impl Edge {
+    #[inline]
+    const fn new() -> Self {
+        Self {
+            blocks: [[[0; 16]; 4]; 2],
+            bits: [[0; 4]; 2],
+        }
+    }
+
+    /// The two blocks of each sum that are `left` blocks before its end, as far as there are any.
+    #[inline]
+    fn start(sums: [&[Block]; 4], left: usize) -> Self {
+        let mut edge = Self::new();
+        let rows = edge.blocks.iter_mut().zip(&mut edge.bits);
+        for (left, (blocks, bits)) in (0..=left).rev().zip(rows) {
+            for ((block, bit), sum) in blocks.iter_mut().zip(bits).zip(sums) {
+                if let Some(from) = sum.len().checked_sub(left).and_then(|at| sum.get(at)) {
+                    (*block, *bit) = (*from, BIT);
+                }
+            }
+        }
+        edge
+    }
+
+    /// The last blocks of four texts, and the blocks of their lengths.
+    #[inline]
+    fn end(texts: [&Parts<'_>; 4]) -> Self {
+        let mut edge = Self::new();
+        let Self {
+            blocks: [last, lengths],
+            bits: [bits, all],
+        } = &mut edge;
+        for (((last, bit), length), text) in last.iter_mut().zip(bits).zip(lengths).zip(texts) {
+            if let Some(block) = text.last {
+                (*last, *bit) = (block, BIT);
+            }
+            *length = (u128::from(text.len) << 64).to_le_bytes();
+        }
+        *all = [BIT; 4];
+        edge
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn edge_step(h: Limbs, edge: &Edge, factors: &Factors) -> Limbs {
+    let [[a0, a1, a2, a3], [b0, b1, b2, b3]] = &edge.blocks;
+    let [a_bits, b_bits] = &edge.bits;
+    let first = with_bit!(limbs!(a0, a1, a2, a3), load(a_bits));
+    let second = with_bit!(limbs!(b0, b1, b2, b3), load(b_bits));
+    step!(h, first, second, factors)
+}
+
+impl Factors {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn zero() -> Self {
+        let zero = [_mm256_setzero_si256(); 5];
+        Self {
+            first: factor(zero),
+            second: factor(zero),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn factor(r: Limbs) -> Factor {
+    let [_, r1, r2, r3, r4] = r;
+    let s = [times_5!(r1), times_5!(r2), times_5!(r3), times_5!(r4)];
+    Factor { r, s }
+}
+
+/// Four `r`, of four keys' first halves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn clamp(r0: &Block, r1: &Block, r2: &Block, r3: &Block) -> Limbs {
+    let (even, odd) = (load_pair(r0, r2), load_pair(r1, r3));
+    let [low, high] = CLAMP;
+    split!(
+        _mm256_and_si256(_mm256_unpacklo_epi64(even, odd), _mm256_set1_epi64x(low)),
+        _mm256_and_si256(_mm256_unpackhi_epi64(even, odd), _mm256_set1_epi64x(high))
+    )
+}
+
+/// The tags from four sums.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn finish(h: Limbs, s: [&Block; 4]) -> [[u8; TAG_LEN]; 4] {
+    let mut limbs = h.map(|limb| store(limb));
+    let mut tags = [[0; TAG_LEN]; 4];
+    let [h0, h1, h2, h3, h4] = &limbs;
+    let h = h0.iter().zip(h1).zip(h2).zip(h3).zip(h4);
+    for ((tag, s), ((((h0, h1), h2), h3), h4)) in tags.iter_mut().zip(s).zip(h) {
+        let residue = residue([*h0, *h1, *h2, *h3, *h4]);
+        *tag = residue.wrapping_add(u128::from_le_bytes(*s)).to_le_bytes();
+    }
+    limbs = [[0; 4]; 5];
+    zeroize::optimization_barrier(&limbs);
+    tags
+}
+
+/// A sum modulo 2^130 - 5, without the bits from 2^128 on. Its limbs are below 2^27.
+#[inline]
+fn residue(limbs: [u64; 5]) -> u128 {
+    let [h0, h1, h2, h3, h4] = limbs.map(u128::from);
+    let (low, carry) = (h0 + (h1 << 26) + (h2 << 52) + (h3 << 78)).overflowing_add(h4 << 104);
+    let high = (h4 >> 24) + u128::from(carry);
+    let (low, carry) = low.overflowing_add(5 * (high >> 2));
+    let high = (high & 3) + u128::from(carry);
+    // Now it is below twice the modulus; it reaches the modulus if 5 more reach 2^130.
+    let carry = low.overflowing_add(5).1;
+    low.wrapping_add(5 * ((high + u128::from(carry)) >> 2))
+}
+
+/// The halves of a one-time key, and both.
+#[inline]
+fn one_time(row: &[u8; ROW]) -> (&[u8; 32], &Block, &Block) {
+    // Four blocks are four.
+    let (blocks, _) = row.as_chunks();
+    let [r, s, ..] = blocks else {
+        return (&[0; 32], &[0; 16], &[0; 16]);
+    };
+    (row.first_chunk().unwrap_or(&[0; 32]), r, s)
+}
+
+/// A block in the low half, and one in the high half.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_pair(low: &Block, high: &Block) -> __m256i {
+    // SAFETY: references to 16 bytes each.
+    unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(words: &[u64; 4]) -> __m256i {
+    // SAFETY: a reference to 32 bytes.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(vector: __m256i) -> [u64; 4] {
+    let mut words = [0; 4];
+    // SAFETY: 32 bytes that may be written.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) };
+    words
+}
+
+#[cfg(test)]
+mod tests;
