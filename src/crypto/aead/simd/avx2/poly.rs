@@ -12,10 +12,12 @@
 )]
 
 use core::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256, _mm256_loadu2_m128i,
-    _mm256_mul_epu32, _mm256_or_si256, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_slli_epi64,
-    _mm256_srli_epi64, _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+    __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_blend_epi32, _mm256_loadu_si256,
+    _mm256_loadu2_m128i, _mm256_mul_epu32, _mm256_or_si256, _mm256_set1_epi64x,
+    _mm256_setzero_si256, _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
+use core::hint::black_box;
 
 use super::super::rows::ROW;
 use super::super::{TAG_LEN, poly1305};
@@ -190,9 +192,10 @@ pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN
     for ((keys, texts), tags) in groups.zip(tags.chunks_mut(4)) {
         match (keys, texts, tags) {
             ([key], [text], [tag]) => {
-                *tag = match one_time(key) {
-                    (key, _, _) if text.len() < LONG => poly1305::tag(key, &[], text),
-                    (_, r, s) => long(r, s, text),
+                *tag = if text.len() < LONG {
+                    poly1305::tag(one_time(key).0, &[], text)
+                } else {
+                    long(key, text)
                 };
             }
             ([key, ..], [text, ..], tags) => {
@@ -216,7 +219,7 @@ pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN
 
 /// The tags of four texts.
 #[target_feature(enable = "avx2")]
-#[inline]
+#[inline(never)]
 fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
     let [(_, r0, s0), (_, r1, s1), (_, r2, s2), (_, r3, s3)] = keys.map(|key| one_time(key));
     let r = clamp(r0, r1, r2, r3);
@@ -246,7 +249,7 @@ fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
         body.split_at_checked(body.len().wrapping_sub(common))
             .unwrap_or_default()
     });
-    let mut h = [_mm256_setzero_si256(); 5];
+    let mut h = nothing();
     let mut left = longest.wrapping_sub(common).next_multiple_of(2);
     while left > 0 {
         h = edge_step(h, &Edge::start([p0.0, p1.0, p2.0, p3.0], left), &factors);
@@ -267,18 +270,74 @@ fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
 
 /// The tag of one text, in four sums.
 #[target_feature(enable = "avx2")]
+#[inline(never)]
+fn long(key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
+    let (_, r, s) = one_time(key);
+    let mut factors = powers(clamp(r, r, r, r));
+    zeroize::optimization_barrier(&factors);
+    let [steps, last] = &factors;
+
+    let text = Parts::of(text);
+    let (body, end) = text
+        .body
+        .split_at_checked(text.body.len().wrapping_sub(6))
+        .unwrap_or_default();
+    let (start, body) = body.as_rchunks();
+    let mut sum = nothing();
+    if !start.is_empty() {
+        sum = edge_step(sum, &Edge::of_one(start.iter().rev()), steps);
+    }
+    let bit = _mm256_set1_epi64x(BIT.cast_signed());
+    for [a0, a1, a2, a3, b0, b1, b2, b3] in body {
+        let first = with_bit!(limbs!(a0, a1, a2, a3), bit);
+        let second = with_bit!(limbs!(b0, b1, b2, b3), bit);
+        sum = step!(sum, first, second, steps);
+    }
+    let lengths = text.lengths();
+    let end = [&lengths]
+        .into_iter()
+        .chain(&text.last)
+        .chain(end.iter().rev());
+    sum = edge_step(sum, &Edge::of_one(end), last);
+    factors = [Factors::zero(), Factors::zero()];
+    zeroize::optimization_barrier(&factors);
+    let mut limbs = carry!(sum).map(|limb| store(limb));
+    let sum = limbs.map(|limb| limb.iter().sum());
+    limbs = [[0; 4]; 5];
+    zeroize::optimization_barrier(&limbs);
+    tag(sum, s)
+}
+
+/// The factors of four sums of one text: of most steps, and of the last one, after which block `i`
+/// from the end is to have been multiplied by `r^i`.
+#[target_feature(enable = "avx2")]
 #[inline]
-fn long(r: &Block, s: &Block, text: &[u8]) -> [u8; TAG_LEN] {
-    poly1305::tag(
-        &{
-            let mut k = [0; 32];
-            k[..16].copy_from_slice(r);
-            k[16..].copy_from_slice(s);
-            k
+fn powers(r1: Limbs) -> [Factors; 2] {
+    let r2 = carry!(product!(r1, &factor(r1)));
+    let r4 = carry!(product!(r2, &factor(r2)));
+    let r8 = carry!(product!(r4, &factor(r4)));
+    // The sums are multiplied by (r^2 r^2, r^2 r, r r, 1 r).
+    let mut left = r2;
+    let mut right = r1;
+    let mut one = _mm256_set1_epi64x(1);
+    for ((left, right), (r1, r2)) in left.iter_mut().zip(&mut right).zip(r1.iter().zip(r2)) {
+        *left = _mm256_blend_epi32::<0b0011_0000>(r2, *r1);
+        *left = _mm256_blend_epi32::<0b1100_0000>(*left, one);
+        *right = _mm256_blend_epi32::<0b0000_0011>(*r1, r2);
+        one = _mm256_setzero_si256();
+    }
+    let last = carry!(product!(left, &factor(right)));
+    let before = carry!(product!(last, &factor(r4)));
+    [
+        Factors {
+            first: factor(r8),
+            second: factor(r4),
         },
-        &[],
-        text,
-    )
+        Factors {
+            first: factor(before),
+            second: factor(last),
+        },
+    ]
 }
 
 /// A text's blocks but the last, and the last one, filled up with zero bytes.
@@ -306,6 +365,12 @@ impl<'a> Parts<'a> {
         // No target has longer addresses.
         let len = u64::try_from(text.len()).unwrap_or(u64::MAX);
         Self { body, last, len }
+    }
+
+    /// The block of lengths, that of the associated data being zero.
+    #[inline]
+    fn lengths(&self) -> Block {
+        (u128::from(self.len) << 64).to_le_bytes()
     }
 }
 
@@ -341,13 +406,25 @@ impl Edge {
             blocks: [last, lengths],
             bits: [bits, all],
         } = &mut edge;
-        for (((last, bit), length), text) in last.iter_mut().zip(bits).zip(lengths).zip(texts) {
+        for (((last, bit), lengths), text) in last.iter_mut().zip(bits).zip(lengths).zip(texts) {
             if let Some(block) = text.last {
                 (*last, *bit) = (block, BIT);
             }
-            *length = (u128::from(text.len) << 64).to_le_bytes();
+            *lengths = text.lengths();
         }
         *all = [BIT; 4];
+        edge
+    }
+
+    /// Up to 8 blocks of one text, the last first.
+    #[inline]
+    fn of_one<'a>(blocks: impl Iterator<Item = &'a Block>) -> Self {
+        let mut edge = Self::new();
+        let places = edge.blocks.as_flattened_mut().iter_mut();
+        let bits = edge.bits.as_flattened_mut().iter_mut();
+        for ((place, bit), block) in places.zip(bits).rev().zip(blocks) {
+            (*place, *bit) = (*block, BIT);
+        }
         edge
     }
 }
@@ -359,6 +436,14 @@ fn edge_step(h: Limbs, edge: &Edge, factors: &Factors) -> Limbs {
     let first = with_bit!(limbs!(a0, a1, a2, a3), load(a_bits));
     let second = with_bit!(limbs!(b0, b1, b2, b3), load(b_bits));
     step!(h, first, second, factors)
+}
+
+/// Empty sums, of which LLVM does not know that: it would move a part of carrying in front of the
+/// loop, out of the block of code where `step` needs it.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn nothing() -> Limbs {
+    black_box([_mm256_setzero_si256(); 5])
 }
 
 impl Factors {
@@ -401,18 +486,17 @@ fn finish(h: Limbs, s: [&Block; 4]) -> [[u8; TAG_LEN]; 4] {
     let mut tags = [[0; TAG_LEN]; 4];
     let [h0, h1, h2, h3, h4] = &limbs;
     let h = h0.iter().zip(h1).zip(h2).zip(h3).zip(h4);
-    for ((tag, s), ((((h0, h1), h2), h3), h4)) in tags.iter_mut().zip(s).zip(h) {
-        let residue = residue([*h0, *h1, *h2, *h3, *h4]);
-        *tag = residue.wrapping_add(u128::from_le_bytes(*s)).to_le_bytes();
+    for ((made, s), ((((h0, h1), h2), h3), h4)) in tags.iter_mut().zip(s).zip(h) {
+        *made = tag([*h0, *h1, *h2, *h3, *h4], s);
     }
     limbs = [[0; 4]; 5];
     zeroize::optimization_barrier(&limbs);
     tags
 }
 
-/// A sum modulo 2^130 - 5, without the bits from 2^128 on. Its limbs are below 2^27.
+/// A sum modulo 2^130 - 5, plus `s`, without the bits from 2^128 on. Its limbs are below 2^30.
 #[inline]
-fn residue(limbs: [u64; 5]) -> u128 {
+fn tag(limbs: [u64; 5], s: &Block) -> [u8; TAG_LEN] {
     let [h0, h1, h2, h3, h4] = limbs.map(u128::from);
     let (low, carry) = (h0 + (h1 << 26) + (h2 << 52) + (h3 << 78)).overflowing_add(h4 << 104);
     let high = (h4 >> 24) + u128::from(carry);
@@ -420,7 +504,8 @@ fn residue(limbs: [u64; 5]) -> u128 {
     let high = (high & 3) + u128::from(carry);
     // Now it is below twice the modulus; it reaches the modulus if 5 more reach 2^130.
     let carry = low.overflowing_add(5).1;
-    low.wrapping_add(5 * ((high + u128::from(carry)) >> 2))
+    let residue = low.wrapping_add(5 * ((high + u128::from(carry)) >> 2));
+    residue.wrapping_add(u128::from_le_bytes(*s)).to_le_bytes()
 }
 
 /// The halves of a one-time key, and both.
