@@ -184,7 +184,9 @@ pub(super) fn xor(packets: &Packets, lanes: &Lanes<'_>) {
     let masks = masks();
     let mut at = 0;
     while let Some(first) = lanes.get::<8>(at) {
-        let [second, third, fourth] = [8, 16, 24].map(|by| lanes.get::<8>(at.wrapping_add(by)));
+        let second = lanes.get::<8>(at.wrapping_add(8));
+        let third = lanes.get::<8>(at.wrapping_add(16));
+        let fourth = lanes.get::<8>(at.wrapping_add(24));
         let done = match (second, third, fourth) {
             // What one packet of 1420 bytes takes.
             (Some(second), Some(third), None) => {
@@ -225,10 +227,16 @@ fn masks() -> Masks {
 #[inline]
 fn state(packets: &Packets, numbers: &[u32; 8], blocks: &[u32; 8]) -> State {
     let numbers = load(numbers);
+    let [w0, w1, w2, w3] = WORDS;
     let [k0, k1, k2, k3, k4, k5, k6, k7] = &packets.key;
     let [n0, n1, n2] = &packets.nonce;
     State {
-        a: WORDS.map(|word| _mm256_set1_epi32(word)),
+        a: [
+            _mm256_set1_epi32(w0),
+            _mm256_set1_epi32(w1),
+            _mm256_set1_epi32(w2),
+            _mm256_set1_epi32(w3),
+        ],
         b: [
             select(k0, numbers),
             select(k1, numbers),

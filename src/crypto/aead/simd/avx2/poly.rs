@@ -48,12 +48,11 @@ struct Factors {
     second: Factor,
 }
 
-/// The blocks of a step where texts start or end.
-struct Edge {
-    blocks: [[Block; 4]; 2],
-    /// The bits at 2^128, in the last limb.
-    bits: [[u64; 4]; 2],
-}
+/// A block where texts start or end, and its bit at 2^128, in the last limb.
+type Edge<'a> = (&'a Block, u64);
+
+/// In front of a text.
+const NOTHING: Edge<'static> = (&[0; 16], 0);
 
 /// Limbs of four blocks, without the bits at 2^128.
 macro_rules! limbs {
@@ -187,11 +186,8 @@ macro_rules! with_bit {
 pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
     let groups = keys.chunks(4).zip(texts.chunks(4));
     for ((keys, texts), tags) in groups.zip(tags.chunks_mut(4)) {
-        let longest = texts.iter().map(|text| blocks(text)).max();
-        let together = Cost::FOUR.of(longest.unwrap_or(0));
-        let apart = texts.iter().map(|text| Cost::of_one(blocks(text)));
         match (keys, texts) {
-            ([first_key, ..], [first_text, ..]) if apart.sum::<usize>() > together => {
+            ([first_key, ..], [first_text, ..]) if is_worth_four(texts) => {
                 // What is missing in a group is done twice.
                 let (mut four_keys, mut four_texts) = ([first_key; 4], [*first_text; 4]);
                 for (place, key) in four_keys.iter_mut().zip(keys) {
@@ -211,6 +207,14 @@ pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN
             }
         }
     }
+}
+
+/// Whether [`four`] takes less time for up to four texts than [`one`] for one after the other.
+#[inline]
+fn is_worth_four(texts: &[&[u8]]) -> bool {
+    let longest = texts.iter().map(|text| blocks(text)).max();
+    let apart = texts.iter().map(|text| Cost::of_one(blocks(text)));
+    Cost::FOUR.of(longest.unwrap_or(0)) < apart.sum()
 }
 
 /// The tag of one text.
@@ -239,12 +243,12 @@ impl Cost {
     };
     /// [`long`], for one text.
     const LONG: Self = Self {
-        once: 445,
+        once: 350,
         per_block: 7,
     };
     /// [`four`], for as many texts, and the blocks of the longest.
     const FOUR: Self = Self {
-        once: 430,
+        once: 345,
         per_block: 25,
     };
 
@@ -271,7 +275,7 @@ const fn blocks(text: &[u8]) -> usize {
 #[target_feature(enable = "avx2")]
 #[inline(never)]
 fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
-    let [(_, r0, s0), (_, r1, s1), (_, r2, s2), (_, r3, s3)] = keys.map(|key| one_time(key));
+    let [(_, r0, s0), (_, r1, s1), (_, r2, s2), (_, r3, s3)] = keys.map(one_time);
     let r = clamp(r0, r1, r2, r3);
     let second = factor(r);
     let mut factors = Factors {
@@ -281,41 +285,31 @@ fn four(keys: [&[u8; ROW]; 4], texts: [&[u8]; 4]) -> [[u8; TAG_LEN]; 4] {
     // Not to be simplified by what LLVM knows of them here: see `step`.
     zeroize::optimization_barrier(&factors);
 
-    let [t0, t1, t2, t3] = texts.map(Parts::of);
-    let common = t0
-        .body
-        .len()
-        .min(t1.body.len())
-        .min(t2.body.len())
-        .min(t3.body.len())
-        & !1;
-    let longest = t0
-        .body
-        .len()
-        .max(t1.body.len())
-        .max(t2.body.len())
-        .max(t3.body.len());
-    let [p0, p1, p2, p3] = [t0.body, t1.body, t2.body, t3.body].map(|body| {
-        body.split_at_checked(body.len().wrapping_sub(common))
-            .unwrap_or_default()
-    });
+    let (ends, bodies) = Ends::split(texts);
+    let (starts, [b0, b1, b2, b3]) = align(bodies);
+    let bit = _mm256_set1_epi64x(BIT.cast_signed());
     let mut h = nothing();
-    let mut left = longest.wrapping_sub(common).next_multiple_of(2);
+    let mut left = longest(starts).next_multiple_of(2);
     while left > 0 {
-        h = edge_step(h, &Edge::start([p0.0, p1.0, p2.0, p3.0], left), &factors);
+        let (first, second) = (
+            before_end(starts, left),
+            before_end(starts, left.wrapping_sub(1)),
+        );
+        h = edge_step(h, first, second, &factors);
         left = left.wrapping_sub(2);
     }
-    let [(b0, _), (b1, _), (b2, _), (b3, _)] = [p0.1, p1.1, p2.1, p3.1].map(<[Block]>::as_chunks);
-    let bit = _mm256_set1_epi64x(BIT.cast_signed());
     for ((([a0, c0], [a1, c1]), [a2, c2]), [a3, c3]) in b0.iter().zip(b1).zip(b2).zip(b3) {
         let first = with_bit!(limbs!(a0, a1, a2, a3), bit);
         let second = with_bit!(limbs!(c0, c1, c2, c3), bit);
         h = step!(h, first, second, &factors);
     }
-    h = edge_step(h, &Edge::end([&t0, &t1, &t2, &t3]), &factors);
+    let [l0, l1, l2, l3] = &ends.last;
+    let last = with_bit!(limbs!(l0, l1, l2, l3), load(&ends.bits));
+    let lengths = split!(_mm256_setzero_si256(), load(&ends.lengths));
+    h = outer_step(h, last, with_bit!(lengths, bit), &factors);
     factors = Factors::zero();
     zeroize::optimization_barrier(&factors);
-    finish(carry!(h), [s0, s1, s2, s3])
+    Stored::new(carry!(h)).tags([s0, s1, s2, s3])
 }
 
 /// The tag of one text, in four sums.
@@ -327,15 +321,15 @@ fn long(key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
     zeroize::optimization_barrier(&factors);
     let [steps, last] = &factors;
 
-    let text = Parts::of(text);
-    let (body, end) = text
-        .body
-        .split_at_checked(text.body.len().wrapping_sub(6))
+    let (ends, [body]) = Ends::split([text]);
+    let (body, end) = body
+        .split_at_checked(body.len().saturating_sub(6))
         .unwrap_or_default();
     let (start, body) = body.as_rchunks();
     let mut sum = nothing();
     if !start.is_empty() {
-        sum = edge_step(sum, &Edge::of_one(start.iter().rev()), steps);
+        let [first, second] = ending(start.iter().rev().map(full));
+        sum = edge_step(sum, first, second, steps);
     }
     let bit = _mm256_set1_epi64x(BIT.cast_signed());
     for [a0, a1, a2, a3, b0, b1, b2, b3] in body {
@@ -343,19 +337,14 @@ fn long(key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
         let second = with_bit!(limbs!(b0, b1, b2, b3), bit);
         sum = step!(sum, first, second, steps);
     }
-    let lengths = text.lengths();
-    let end = [&lengths]
-        .into_iter()
-        .chain(&text.last)
-        .chain(end.iter().rev());
-    sum = edge_step(sum, &Edge::of_one(end), last);
+    let end = end.iter().rev().map(full);
+    let ([block], [bit], [length]) = (&ends.last, ends.bits, ends.lengths);
+    let lengths = (u128::from(length) << 64).to_le_bytes();
+    let [first, second] = ending([full(&lengths), (block, bit)].into_iter().chain(end));
+    sum = edge_step(sum, first, second, last);
     factors = [Factors::zero(), Factors::zero()];
     zeroize::optimization_barrier(&factors);
-    let mut limbs = carry!(sum).map(|limb| store(limb));
-    let sum = limbs.map(|limb| limb.iter().sum());
-    limbs = [[0; 4]; 5];
-    zeroize::optimization_barrier(&limbs);
-    tag(sum, s)
+    Stored::new(carry!(sum)).tag_of_all(s)
 }
 
 /// The factors of four sums of one text: of most steps, and of the last one, after which block `i`
@@ -390,102 +379,113 @@ fn powers(r1: Limbs) -> [Factors; 2] {
     ]
 }
 
-/// A text's blocks but the last, and the last one, filled up with zero bytes.
-struct Parts<'a> {
-    body: &'a [Block],
-    last: Option<Block>,
-    len: u64,
+/// What texts end with.
+struct Ends<const N: usize> {
+    /// Their last blocks, filled up with zero bytes.
+    last: [Block; N],
+    /// The bits of those: none of an empty text.
+    bits: [u64; N],
+    /// Their lengths, which are the high half of their last blocks.
+    lengths: [u64; N],
 }
 
-impl<'a> Parts<'a> {
+impl<const N: usize> Ends<N> {
+    /// Also the blocks before the last ones.
     #[inline]
-    fn of(text: &'a [u8]) -> Self {
-        let (blocks, rest) = text.as_chunks();
-        let (body, last) = match (blocks, rest) {
-            ([], []) => (blocks, None),
-            ([body @ .., last], []) => (body, Some(*last)),
-            _ => {
-                let mut last = [0; 16];
-                for (byte, from) in last.iter_mut().zip(rest) {
-                    *byte = *from;
-                }
-                (blocks, Some(last))
-            }
+    fn split<'a>(texts: [&'a [u8]; N]) -> (Self, [&'a [Block]; N]) {
+        let mut ends = Self {
+            last: [[0; 16]; N],
+            bits: [0; N],
+            lengths: [0; N],
         };
-        // No target has longer addresses.
-        let len = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        Self { body, last, len }
-    }
-
-    /// The block of lengths, that of the associated data being zero.
-    #[inline]
-    fn lengths(&self) -> Block {
-        (u128::from(self.len) << 64).to_le_bytes()
+        let mut bodies: [&[Block]; N] = [&[]; N];
+        let places = ends.last.iter_mut().zip(&mut ends.bits);
+        let places = places.zip(&mut ends.lengths).zip(&mut bodies);
+        for ((((last, bit), length), body), text) in places.zip(texts) {
+            let (blocks, rest) = text.as_chunks();
+            (*body, *bit) = match (blocks, rest) {
+                ([], []) => (blocks, 0),
+                ([body @ .., full], []) => {
+                    *last = *full;
+                    (body, BIT)
+                }
+                _ => {
+                    for (byte, from) in last.iter_mut().zip(rest) {
+                        *byte = *from;
+                    }
+                    (blocks, BIT)
+                }
+            };
+            // No target has longer addresses.
+            *length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        }
+        (ends, bodies)
     }
 }
 
-impl Edge {
-    #[inline]
-    const fn new() -> Self {
-        Self {
-            blocks: [[[0; 16]; 4]; 2],
-            bits: [[0; 4]; 2],
-        }
+/// A step's blocks of one text, of which the last ones are given, in backward order.
+#[inline]
+fn ending<'a>(blocks: impl Iterator<Item = Edge<'a>>) -> [[Edge<'a>; 4]; 2] {
+    let mut edges = [[NOTHING; 4]; 2];
+    for (place, block) in edges.as_flattened_mut().iter_mut().rev().zip(blocks) {
+        *place = block;
     }
+    edges
+}
 
-    /// The two blocks of each sum that are `left` blocks before its end, as far as there are any.
-    #[inline]
-    fn start(sums: [&[Block]; 4], left: usize) -> Self {
-        let mut edge = Self::new();
-        let rows = edge.blocks.iter_mut().zip(&mut edge.bits);
-        for (left, (blocks, bits)) in (0..=left).rev().zip(rows) {
-            for ((block, bit), sum) in blocks.iter_mut().zip(bits).zip(sums) {
-                if let Some(from) = sum.len().checked_sub(left).and_then(|at| sum.get(at)) {
-                    (*block, *bit) = (*from, BIT);
-                }
-            }
-        }
-        edge
-    }
+/// The bodies of four texts: what is in front, and then pairs of blocks, as many of each.
+#[inline]
+fn align(bodies: [&[Block]; 4]) -> ([&[Block]; 4], [&[[Block; 2]]; 4]) {
+    let shortest = bodies.iter().map(|body| body.len()).min().unwrap_or(0);
+    let common = shortest & !1;
+    let parts = bodies.map(|body| {
+        let start = body.len().wrapping_sub(common);
+        body.split_at_checked(start).unwrap_or_default()
+    });
+    (
+        parts.map(|part| part.0),
+        parts.map(|part| part.1.as_chunks().0),
+    )
+}
 
-    /// The last blocks of four texts, and the blocks of their lengths.
-    #[inline]
-    fn end(texts: [&Parts<'_>; 4]) -> Self {
-        let mut edge = Self::new();
-        let Self {
-            blocks: [last, lengths],
-            bits: [bits, all],
-        } = &mut edge;
-        for (((last, bit), lengths), text) in last.iter_mut().zip(bits).zip(lengths).zip(texts) {
-            if let Some(block) = text.last {
-                (*last, *bit) = (block, BIT);
-            }
-            *lengths = text.lengths();
-        }
-        *all = [BIT; 4];
-        edge
-    }
+#[inline]
+fn longest(blocks: [&[Block]; 4]) -> usize {
+    blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0)
+}
 
-    /// Up to 8 blocks of one text, the last first.
-    #[inline]
-    fn of_one<'a>(blocks: impl Iterator<Item = &'a Block>) -> Self {
-        let mut edge = Self::new();
-        let places = edge.blocks.as_flattened_mut().iter_mut();
-        let bits = edge.bits.as_flattened_mut().iter_mut();
-        for ((place, bit), block) in places.zip(bits).rev().zip(blocks) {
-            (*place, *bit) = (*block, BIT);
-        }
-        edge
-    }
+/// The blocks that are `left` blocks before the end, as far as there are any.
+#[inline]
+fn before_end(blocks: [&[Block]; 4], left: usize) -> [Edge<'_>; 4] {
+    blocks.map(|blocks| {
+        let block = blocks.len().checked_sub(left).and_then(|at| blocks.get(at));
+        block.map_or(NOTHING, full)
+    })
+}
+
+#[inline]
+const fn full(block: &Block) -> Edge<'_> {
+    (block, BIT)
+}
+
+#[inline]
+fn bits(edges: [Edge<'_>; 4]) -> [u64; 4] {
+    edges.map(|edge| edge.1)
 }
 
 #[target_feature(enable = "avx2")]
-fn edge_step(h: Limbs, edge: &Edge, factors: &Factors) -> Limbs {
-    let [[a0, a1, a2, a3], [b0, b1, b2, b3]] = &edge.blocks;
-    let [a_bits, b_bits] = &edge.bits;
-    let first = with_bit!(limbs!(a0, a1, a2, a3), load(a_bits));
-    let second = with_bit!(limbs!(b0, b1, b2, b3), load(b_bits));
-    step!(h, first, second, factors)
+#[inline]
+fn edge_step(sum: Limbs, first: [Edge<'_>; 4], second: [Edge<'_>; 4], factors: &Factors) -> Limbs {
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (first, second);
+    let first = with_bit!(limbs!(a0.0, a1.0, a2.0, a3.0), load(&bits(first)));
+    let second = with_bit!(limbs!(b0.0, b1.0, b2.0, b3.0), load(&bits(second)));
+    outer_step(sum, first, second, factors)
+}
+
+/// A step outside the loop.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn outer_step(sum: Limbs, first: Limbs, second: Limbs, factors: &Factors) -> Limbs {
+    step!(sum, first, second, factors)
 }
 
 /// Empty sums, of which LLVM does not know that: it would move a part of carrying in front of the
@@ -528,20 +528,42 @@ fn clamp(r0: &Block, r1: &Block, r2: &Block, r3: &Block) -> Limbs {
     )
 }
 
-/// The tags from four sums.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn finish(h: Limbs, s: [&Block; 4]) -> [[u8; TAG_LEN]; 4] {
-    let mut limbs = h.map(|limb| store(limb));
-    let mut tags = [[0; TAG_LEN]; 4];
-    let [h0, h1, h2, h3, h4] = &limbs;
-    let h = h0.iter().zip(h1).zip(h2).zip(h3).zip(h4);
-    for ((made, s), ((((h0, h1), h2), h3), h4)) in tags.iter_mut().zip(s).zip(h) {
-        *made = tag([*h0, *h1, *h2, *h3, *h4], s);
+/// Four sums in memory, limbs first; erased on drop.
+struct Stored([[u64; 4]; 5]);
+
+impl Stored {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new(sums: Limbs) -> Self {
+        let [h0, h1, h2, h3, h4] = sums;
+        Self([store(h0), store(h1), store(h2), store(h3), store(h4)])
     }
-    limbs = [[0; 4]; 5];
-    zeroize::optimization_barrier(&limbs);
-    tags
+
+    /// The tags of four texts.
+    #[inline]
+    fn tags(&self, s: [&Block; 4]) -> [[u8; TAG_LEN]; 4] {
+        let mut tags = [[0; TAG_LEN]; 4];
+        let [h0, h1, h2, h3, h4] = &self.0;
+        let sums = h0.iter().zip(h1).zip(h2).zip(h3).zip(h4);
+        for ((made, s), ((((h0, h1), h2), h3), h4)) in tags.iter_mut().zip(s).zip(sums) {
+            *made = tag([*h0, *h1, *h2, *h3, *h4], s);
+        }
+        tags
+    }
+
+    /// The tag of the text that all of them belong to.
+    #[inline]
+    fn tag_of_all(&self, s: &Block) -> [u8; TAG_LEN] {
+        tag(self.0.map(|limb| limb.iter().sum()), s)
+    }
+}
+
+impl Drop for Stored {
+    #[inline]
+    fn drop(&mut self) {
+        self.0 = [[0; 4]; 5];
+        zeroize::optimization_barrier(self);
+    }
 }
 
 /// A sum modulo 2^130 - 5, plus `s`, without the bits from 2^128 on. Its limbs are below 2^30.

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::super::super::{Kernel, poly1305, rows::ROW};
 use super::super::Avx2;
+use super::{four, long};
 
 /// Compares the tags of texts, each with a key, with those of the scalar code.
 fn check(lanes: &[(&[u8; 32], &[u8])]) {
@@ -26,6 +27,23 @@ fn check(lanes: &[(&[u8; 32], &[u8])]) {
     kernel.tags(&keys, &texts, &mut tags);
     let lens: Vec<_> = texts.iter().map(|text| text.len()).collect();
     assert_eq!(tags, wanted, "lengths {lens:?}");
+
+    // Also in the way that would not be chosen.
+    for ((key, text), wanted) in keys.iter().zip(&texts).zip(&wanted) {
+        // SAFETY: `kernel` is the proof that this processor has AVX2.
+        let tag = unsafe { long(key, text) };
+        assert_eq!(tag, *wanted, "length {}", text.len());
+    }
+    for ((keys, texts), wanted) in keys.chunks(4).zip(texts.chunks(4)).zip(wanted.chunks(4)) {
+        let at = |lane: usize| lane % keys.len();
+        let (keys, texts) = (
+            [0, 1, 2, 3].map(|lane| &keys[at(lane)]),
+            [0, 1, 2, 3].map(|lane| texts[at(lane)]),
+        );
+        // SAFETY: as above.
+        let tags = unsafe { four(keys, texts) };
+        assert_eq!(tags[..wanted.len()], *wanted, "lengths {lens:?}");
+    }
 }
 
 fn key(r: u128, s: u128) -> [u8; 32] {
