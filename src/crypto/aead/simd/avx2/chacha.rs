@@ -31,6 +31,7 @@ struct Masks {
 }
 
 /// The state of 8 blocks.
+#[derive(Clone, Copy)]
 struct State {
     a: [__m256i; 4],
     b: [__m256i; 4],

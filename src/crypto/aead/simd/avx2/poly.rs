@@ -12,173 +12,19 @@
 )]
 
 use core::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_blend_epi32, _mm256_loadu_si256,
-    _mm256_loadu2_m128i, _mm256_mul_epu32, _mm256_or_si256, _mm256_set1_epi64x,
-    _mm256_setzero_si256, _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256,
+    _mm256_add_epi64, _mm256_and_si256, _mm256_blend_epi32, _mm256_mul_epu32, _mm256_or_si256,
+    _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_slli_epi64, _mm256_srli_epi64,
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
-use core::hint::black_box;
 
 use super::super::rows::ROW;
 use super::super::{TAG_LEN, poly1305};
+use blocks::{BIT, Block, Edge, Ends, align, before_end, bits, ending, full, longest};
+use limbs::{Factors, LIMB, Limbs, clamp, factor, load, load_pair, nothing, store};
 
-const LIMB: i64 = 0x3ff_ffff;
-
-/// The bits of `r` that RFC 8439, section 2.5.1, leaves as they are: of its low and its high half.
-const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
-
-/// 2^128 in the last limb.
-const BIT: u64 = 1 << 24;
-
-type Block = [u8; 16];
-
-/// The limbs of four numbers, the least first.
-type Limbs = [__m256i; 5];
-
-/// What numbers are multiplied by: limbs, and five times those but the first, which stand for them
-/// where a product passes 2^130.
-struct Factor {
-    r: Limbs,
-    s: [__m256i; 4],
-}
-
-/// The factor of a step's first blocks, and of its second ones.
-struct Factors {
-    first: Factor,
-    second: Factor,
-}
-
-/// A block where texts start or end, and its bit at 2^128, in the last limb.
-type Edge<'a> = (&'a Block, u64);
-
-/// In front of a text.
-const NOTHING: Edge<'static> = (&[0; 16], 0);
-
-/// Limbs of four blocks, without the bits at 2^128.
-macro_rules! limbs {
-    ($b0:expr, $b1:expr, $b2:expr, $b3:expr) => {{
-        let (even, odd) = (load_pair($b0, $b2), load_pair($b1, $b3));
-        split!(
-            _mm256_unpacklo_epi64(even, odd),
-            _mm256_unpackhi_epi64(even, odd)
-        )
-    }};
-}
-
-/// The low and the high halves of four numbers, in limbs.
-macro_rules! split {
-    ($low:expr, $high:expr) => {{
-        let (low, high, limb) = ($low, $high, _mm256_set1_epi64x(LIMB));
-        let middle = _mm256_or_si256(_mm256_srli_epi64::<52>(low), _mm256_slli_epi64::<12>(high));
-        [
-            _mm256_and_si256(low, limb),
-            _mm256_and_si256(_mm256_srli_epi64::<26>(low), limb),
-            _mm256_and_si256(middle, limb),
-            _mm256_and_si256(_mm256_srli_epi64::<14>(high), limb),
-            _mm256_srli_epi64::<40>(high),
-        ]
-    }};
-}
-
-/// The products of numbers and a factor, in limbs that are to be carried.
-macro_rules! product {
-    ($x:expr, $factor:expr) => {{
-        let ([x0, x1, x2, x3, x4], factor) = ($x, $factor);
-        let ([r0, r1, r2, r3, r4], [s1, s2, s3, s4]) = (&factor.r, &factor.s);
-        let d = [
-            _mm256_mul_epu32(x0, *r0),
-            _mm256_mul_epu32(x0, *r1),
-            _mm256_mul_epu32(x0, *r2),
-            _mm256_mul_epu32(x0, *r3),
-            _mm256_mul_epu32(x0, *r4),
-        ];
-        let d = multiply_add!(d, x1, [s4, r0, r1, r2, r3]);
-        let d = multiply_add!(d, x2, [s3, s4, r0, r1, r2]);
-        let d = multiply_add!(d, x3, [s2, s3, s4, r0, r1]);
-        multiply_add!(d, x4, [s1, s2, s3, s4, r0])
-    }};
-}
-
-macro_rules! multiply_add {
-    ($d:ident, $x:ident, [$f0:ident, $f1:ident, $f2:ident, $f3:ident, $f4:ident]) => {{
-        let [d0, d1, d2, d3, d4] = $d;
-        [
-            _mm256_add_epi64(d0, _mm256_mul_epu32($x, *$f0)),
-            _mm256_add_epi64(d1, _mm256_mul_epu32($x, *$f1)),
-            _mm256_add_epi64(d2, _mm256_mul_epu32($x, *$f2)),
-            _mm256_add_epi64(d3, _mm256_mul_epu32($x, *$f3)),
-            _mm256_add_epi64(d4, _mm256_mul_epu32($x, *$f4)),
-        ]
-    }};
-}
-
-macro_rules! add {
-    ($a:expr, $b:expr) => {{
-        let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = ($a, $b);
-        [
-            _mm256_add_epi64(a0, b0),
-            _mm256_add_epi64(a1, b1),
-            _mm256_add_epi64(a2, b2),
-            _mm256_add_epi64(a3, b3),
-            _mm256_add_epi64(a4, b4),
-        ]
-    }};
-}
-
-/// Makes limbs of 26 bits; those after the first and the fourth may be a little above.
-macro_rules! carry {
-    ($d:expr) => {{
-        let ([d0, d1, d2, d3, d4], limb) = ($d, _mm256_set1_epi64x(LIMB));
-        // Two chains of carries: from the first limb, and from the fourth over the end.
-        let (h3, d4) = carry_into!(d3, d4, limb);
-        let (h0, d1) = carry_into!(d0, d1, limb);
-        let over = _mm256_srli_epi64::<26>(d4);
-        let h4 = _mm256_and_si256(d4, limb);
-        let h0 = _mm256_add_epi64(h0, times_5!(over));
-        let (h1, d2) = carry_into!(d1, d2, limb);
-        let (h2, h3) = carry_into!(d2, h3, limb);
-        let (h0, h1) = carry_into!(h0, h1, limb);
-        let (h3, h4) = carry_into!(h3, h4, limb);
-        [h0, h1, h2, h3, h4]
-    }};
-}
-
-macro_rules! carry_into {
-    ($low:expr, $high:expr, $limb:ident) => {{
-        let low = $low;
-        (
-            _mm256_and_si256(low, $limb),
-            _mm256_add_epi64($high, _mm256_srli_epi64::<26>(low)),
-        )
-    }};
-}
-
-macro_rules! times_5 {
-    ($x:expr) => {{
-        let x = $x;
-        _mm256_add_epi64(x, _mm256_slli_epi64::<2>(x))
-    }};
-}
-
-/// Absorbs two blocks into each sum, which is left to be carried.
-///
-/// LLVM multiplies in full where it does not see that the high halves are zero, and it does not see
-/// that of what comes from another block of code. So carrying belongs to the next product.
-macro_rules! step {
-    ($sum:expr, $first:expr, $second:expr, $factors:expr) => {{
-        let factors = $factors;
-        let second = product!($second, &factors.second);
-        let first = product!(add!(carry!($sum), $first), &factors.first);
-        add!(first, second)
-    }};
-}
-
-macro_rules! with_bit {
-    ($limbs:expr, $bit:expr) => {{
-        let [l0, l1, l2, l3, l4] = $limbs;
-        [l0, l1, l2, l3, _mm256_or_si256(l4, $bit)]
-    }};
-}
+mod blocks;
+#[macro_use]
+mod limbs;
 
 /// The tags of texts under their one-time keys.
 #[target_feature(enable = "avx2")]
@@ -379,99 +225,6 @@ fn powers(r1: Limbs) -> [Factors; 2] {
     ]
 }
 
-/// What texts end with.
-struct Ends<const N: usize> {
-    /// Their last blocks, filled up with zero bytes.
-    last: [Block; N],
-    /// The bits of those: none of an empty text.
-    bits: [u64; N],
-    /// Their lengths, which are the high half of their last blocks.
-    lengths: [u64; N],
-}
-
-impl<const N: usize> Ends<N> {
-    /// Also the blocks before the last ones.
-    #[inline]
-    fn split<'a>(texts: [&'a [u8]; N]) -> (Self, [&'a [Block]; N]) {
-        let mut ends = Self {
-            last: [[0; 16]; N],
-            bits: [0; N],
-            lengths: [0; N],
-        };
-        let mut bodies: [&[Block]; N] = [&[]; N];
-        let places = ends.last.iter_mut().zip(&mut ends.bits);
-        let places = places.zip(&mut ends.lengths).zip(&mut bodies);
-        for ((((last, bit), length), body), text) in places.zip(texts) {
-            let (blocks, rest) = text.as_chunks();
-            (*body, *bit) = match (blocks, rest) {
-                ([], []) => (blocks, 0),
-                ([body @ .., full], []) => {
-                    *last = *full;
-                    (body, BIT)
-                }
-                _ => {
-                    for (byte, from) in last.iter_mut().zip(rest) {
-                        *byte = *from;
-                    }
-                    (blocks, BIT)
-                }
-            };
-            // No target has longer addresses.
-            *length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        }
-        (ends, bodies)
-    }
-}
-
-/// A step's blocks of one text, of which the last ones are given, in backward order.
-#[inline]
-fn ending<'a>(blocks: impl Iterator<Item = Edge<'a>>) -> [[Edge<'a>; 4]; 2] {
-    let mut edges = [[NOTHING; 4]; 2];
-    for (place, block) in edges.as_flattened_mut().iter_mut().rev().zip(blocks) {
-        *place = block;
-    }
-    edges
-}
-
-/// The bodies of four texts: what is in front, and then pairs of blocks, as many of each.
-#[inline]
-fn align(bodies: [&[Block]; 4]) -> ([&[Block]; 4], [&[[Block; 2]]; 4]) {
-    let shortest = bodies.iter().map(|body| body.len()).min().unwrap_or(0);
-    let common = shortest & !1;
-    let parts = bodies.map(|body| {
-        let start = body.len().wrapping_sub(common);
-        body.split_at_checked(start).unwrap_or_default()
-    });
-    (
-        parts.map(|part| part.0),
-        parts.map(|part| part.1.as_chunks().0),
-    )
-}
-
-#[inline]
-fn longest(blocks: [&[Block]; 4]) -> usize {
-    blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0)
-}
-
-/// The blocks that are `left` blocks before the end, as far as there are any.
-#[inline]
-fn before_end(blocks: [&[Block]; 4], left: usize) -> [Edge<'_>; 4] {
-    blocks.map(|blocks| {
-        let block = blocks.len().checked_sub(left).and_then(|at| blocks.get(at));
-        block.map_or(NOTHING, full)
-    })
-}
-
-#[inline]
-const fn full(block: &Block) -> Edge<'_> {
-    (block, BIT)
-}
-
-#[inline]
-fn bits(edges: [Edge<'_>; 4]) -> [u64; 4] {
-    edges.map(|edge| edge.1)
-}
-
 #[target_feature(enable = "avx2")]
 #[inline]
 fn edge_step(sum: Limbs, first: [Edge<'_>; 4], second: [Edge<'_>; 4], factors: &Factors) -> Limbs {
@@ -486,46 +239,6 @@ fn edge_step(sum: Limbs, first: [Edge<'_>; 4], second: [Edge<'_>; 4], factors: &
 #[inline(never)]
 fn outer_step(sum: Limbs, first: Limbs, second: Limbs, factors: &Factors) -> Limbs {
     step!(sum, first, second, factors)
-}
-
-/// Empty sums, of which LLVM does not know that: it would move a part of carrying in front of the
-/// loop, out of the block of code where `step` needs it.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn nothing() -> Limbs {
-    black_box([_mm256_setzero_si256(); 5])
-}
-
-impl Factors {
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn zero() -> Self {
-        let zero = [_mm256_setzero_si256(); 5];
-        Self {
-            first: factor(zero),
-            second: factor(zero),
-        }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn factor(r: Limbs) -> Factor {
-    let [_, r1, r2, r3, r4] = r;
-    let s = [times_5!(r1), times_5!(r2), times_5!(r3), times_5!(r4)];
-    Factor { r, s }
-}
-
-/// Four `r`, of four keys' first halves.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn clamp(r0: &Block, r1: &Block, r2: &Block, r3: &Block) -> Limbs {
-    let (even, odd) = (load_pair(r0, r2), load_pair(r1, r3));
-    let [low, high] = CLAMP;
-    split!(
-        _mm256_and_si256(_mm256_unpacklo_epi64(even, odd), _mm256_set1_epi64x(low)),
-        _mm256_and_si256(_mm256_unpackhi_epi64(even, odd), _mm256_set1_epi64x(high))
-    )
 }
 
 /// Four sums in memory, limbs first; erased on drop.
@@ -589,30 +302,6 @@ fn one_time(row: &[u8; ROW]) -> (&[u8; 32], &Block, &Block) {
         return (&[0; 32], &[0; 16], &[0; 16]);
     };
     (row.first_chunk().unwrap_or(&[0; 32]), r, s)
-}
-
-/// A block in the low half, and one in the high half.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_pair(low: &Block, high: &Block) -> __m256i {
-    // SAFETY: references to 16 bytes each.
-    unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load(words: &[u64; 4]) -> __m256i {
-    // SAFETY: a reference to 32 bytes.
-    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn store(vector: __m256i) -> [u64; 4] {
-    let mut words = [0; 4];
-    // SAFETY: 32 bytes that may be written.
-    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) };
-    words
 }
 
 #[cfg(test)]
