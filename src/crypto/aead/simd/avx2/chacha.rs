@@ -31,7 +31,6 @@ struct Masks {
 }
 
 /// The state of 8 blocks.
-#[derive(Clone, Copy)]
 struct State {
     a: [__m256i; 4],
     b: [__m256i; 4],
@@ -57,9 +56,22 @@ macro_rules! pass {
 macro_rules! double_round {
     ($masks:ident: $($state:ident),*) => {
         $(half_round!($masks: $state);)*
-        $($state = to_diagonals($state);)*
+        $(turn!($state, b, c, d);)*
         $(half_round!($masks: $state);)*
-        $($state = to_columns($state);)*
+        $(turn!($state, d, c, b);)*
+    };
+}
+
+/// Turns rows by one, two and three words: diagonals become columns, or columns diagonals again.
+/// That changes names only.
+macro_rules! turn {
+    ($state:ident, $by_1:ident, $by_2:ident, $by_3:ident) => {
+        let [w0, w1, w2, w3] = $state.$by_1;
+        $state.$by_1 = [w1, w2, w3, w0];
+        let [w0, w1, w2, w3] = $state.$by_2;
+        $state.$by_2 = [w2, w3, w0, w1];
+        let [w0, w1, w2, w3] = $state.$by_3;
+        $state.$by_3 = [w3, w0, w1, w2];
     };
 }
 
@@ -266,34 +278,6 @@ fn again(packets: &Packets, numbers: &[u32; 8], blocks: &[u32; 8]) -> State {
     state(black_box(packets), numbers, blocks)
 }
 
-/// Turns rows so that diagonals become columns. That is a matter of names only.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn to_diagonals(state: State) -> State {
-    let ([b0, b1, b2, b3], [c0, c1, c2, c3]) = (state.b, state.c);
-    let [d0, d1, d2, d3] = state.d;
-    State {
-        a: state.a,
-        b: [b1, b2, b3, b0],
-        c: [c2, c3, c0, c1],
-        d: [d3, d0, d1, d2],
-    }
-}
-
-/// Turns them back.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn to_columns(state: State) -> State {
-    let ([b1, b2, b3, b0], [c2, c3, c0, c1]) = (state.b, state.c);
-    let [d3, d0, d1, d2] = state.d;
-    State {
-        a: state.a,
-        b: [b0, b1, b2, b3],
-        c: [c0, c1, c2, c3],
-        d: [d0, d1, d2, d3],
-    }
-}
-
 /// The entries of a table that `numbers` name.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -321,3 +305,6 @@ fn combine_row<const AT: usize>(row: Row, keystream: __m256i) {
         _mm256_storeu_si256(row.to().byte_add(AT).cast(), sum);
     }
 }
+
+#[cfg(test)]
+mod tests;
