@@ -9,7 +9,7 @@
 use core::fmt;
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-use super::simd::Avx512;
+use super::simd::{Avx2, Avx512};
 #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
 use super::simd::Neon;
 #[cfg(all(test, feature = "simd"))]
@@ -27,6 +27,9 @@ pub enum Backend {
     /// AVX-512 with F, BW, VL, DQ and IFMA.
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Avx512),
+    /// AVX2.
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    Avx2(Avx2),
     /// NEON, which every 64-bit Arm has unless it is told to do without.
     #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
     Neon(Neon),
@@ -50,6 +53,8 @@ impl Backend {
         let all = [
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Avx512::detect().map(Self::Avx512),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Avx2::detect().map(Self::Avx2),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Neon::detect().map(Self::Neon),
             #[cfg(all(test, feature = "simd"))]
@@ -66,6 +71,8 @@ impl fmt::Display for Backend {
             Self::Portable => "portable",
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Self::Avx512(_) => "avx512",
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Self::Avx2(_) => "avx2",
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Self::Neon(_) => "neon",
             #[cfg(all(test, feature = "simd"))]

@@ -101,6 +101,8 @@ impl AeadKey {
             Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx2(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
@@ -113,6 +115,8 @@ impl AeadKey {
             Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx2(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
             #[cfg(all(test, feature = "simd"))]
@@ -185,6 +189,8 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx2(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]
@@ -208,6 +214,8 @@ pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
             }
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Backend::Avx512(kernel) => simd::open_batch(kernel, lane, &mut lanes),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Backend::Avx2(kernel) => simd::open_batch(kernel, lane, &mut lanes),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
             Backend::Neon(kernel) => simd::open_batch(kernel, lane, &mut lanes),
             #[cfg(all(test, feature = "simd"))]

@@ -9,6 +9,8 @@
 //! Nothing here depends on secret bytes but the verdict itself: lanes follow from lengths.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
@@ -22,6 +24,8 @@ use subtle::ConstantTimeEq;
 
 use super::poly1305;
 use super::{AeadKey, Forged, OpenLane, SealLane, TAG_LEN, nonce};
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
