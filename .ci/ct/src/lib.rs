@@ -29,7 +29,7 @@ impl Rng {
 /// The text sealed under a key, counter 1.
 pub fn sealed(key: [u8; 32], aad: &[u8], text: &[u8]) -> Vec<u8> {
     let mut buffer = [text, &[0; TAG_LEN]].concat();
-    Aead::new(key, Backend::Portable).seal(1, aad, &mut buffer);
+    Aead::new(key, Backend::PORTABLE).seal(1, aad, &mut buffer);
     buffer
 }
 

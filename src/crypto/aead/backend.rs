@@ -1,36 +1,37 @@
 //! The choice of code that runs the AEAD.
 //!
-//! A [`Backend`] names an implementation that this machine can run. The variant of a vector kernel
-//! carries the kernel's token, a type that only run-time detection can make, so that a value of this
-//! type is proof enough to call the kernel. To add one: a file with the kernel and its token, a
-//! variant here, a line in [`Backend::available`], and the arms that the compiler then asks for in
-//! the parent module. No caller changes.
+//! A [`Backend`] names an implementation that this machine can run. Inside, a vector kernel is named
+//! by its token, a type that only run-time detection can make, so that a value is proof enough to
+//! call the kernel. To add one: a folder with the kernel and its token, and below a kind, a line in
+//! [`Backend::available`], a name and an arm of [`on_kernel!`]. No caller changes.
 
 use core::fmt;
 
-#[cfg(all(feature = "simd", target_arch = "x86_64"))]
-use super::simd::{Avx2, Avx512};
 #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
 use super::simd::Neon;
 #[cfg(all(test, feature = "simd"))]
 use super::simd::Plain;
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+use super::simd::{Avx2, Avx512, Avx512F};
 
 /// An implementation of ChaCha20-Poly1305 that this machine can run.
 ///
-/// All of them compute the same function; they differ in speed only. What a variant carries cannot
-/// be made by hand: it is the proof that the processor was asked.
+/// All of them compute the same function; they differ in speed only. A session uses the one that
+/// [`detect`](Self::detect) finds. The name is what [`Display`](fmt::Display) shows: `avx512` (with
+/// IFMA), `avx512f` (without), `avx2`, `neon`, `portable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Backend {
-    /// Safe code for every target.
+pub struct Backend(pub(super) Kind);
+
+/// What runs, with the proof that it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
     Portable,
-    /// AVX-512 with F, BW, VL, DQ and IFMA.
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Avx512),
-    /// AVX2.
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    Avx512F(Avx512F),
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx2(Avx2),
-    /// NEON, which every 64-bit Arm has unless it is told to do without.
     #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
     Neon(Neon),
     /// Tests what the vector kernels share, also where none of them runs.
@@ -38,45 +39,73 @@ pub enum Backend {
     Plain(Plain),
 }
 
+/// One expression for all vector kernels, compiled for each, and one for the portable code.
+macro_rules! on_kernel {
+    ($backend:expr, $kernel:ident => $vector:expr, $portable:expr) => {
+        match $backend.0 {
+            Kind::Portable => $portable,
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Kind::Avx512($kernel) => $vector,
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Kind::Avx512F($kernel) => $vector,
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Kind::Avx2($kernel) => $vector,
+            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon($kernel) => $vector,
+            #[cfg(all(test, feature = "simd"))]
+            Kind::Plain($kernel) => $vector,
+        }
+    };
+}
+pub(super) use on_kernel;
+
 impl Backend {
+    /// Safe code, which every target can run.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
     /// The fastest implementation that this machine can run.
     #[must_use]
     #[inline]
     pub fn detect() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
+        Self::available().next().unwrap_or(Self::PORTABLE)
     }
 
     /// Every implementation that this machine can run, the fastest first.
     ///
-    /// [`Portable`](Self::Portable) is always the last.
+    /// [`PORTABLE`](Self::PORTABLE) is always the last.
+    #[inline]
     pub fn available() -> impl Iterator<Item = Self> {
         let all = [
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Avx512::detect().map(Self::Avx512),
+            Avx512::detect().map(Kind::Avx512),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Avx2::detect().map(Self::Avx2),
+            Avx512F::detect().map(Kind::Avx512F),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Avx2::detect().map(Kind::Avx2),
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Neon::detect().map(Self::Neon),
+            Neon::detect().map(Kind::Neon),
             #[cfg(all(test, feature = "simd"))]
-            Some(Self::Plain(Plain)),
-            Some(Self::Portable),
+            Some(Kind::Plain(Plain)),
+            Some(Kind::Portable),
         ];
-        all.into_iter().flatten()
+        all.into_iter().flatten().map(Self)
     }
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Portable => "portable",
+        f.pad(match self.0 {
+            Kind::Portable => "portable",
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Self::Avx512(_) => "avx512",
+            Kind::Avx512(_) => "avx512",
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Self::Avx2(_) => "avx2",
+            Kind::Avx512F(_) => "avx512f",
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Kind::Avx2(_) => "avx2",
             #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Self::Neon(_) => "neon",
+            Kind::Neon(_) => "neon",
             #[cfg(all(test, feature = "simd"))]
-            Self::Plain(_) => "plain",
+            Kind::Plain(_) => "plain",
         })
     }
 }

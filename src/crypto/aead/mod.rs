@@ -31,6 +31,7 @@ mod tests;
 use core::fmt;
 
 pub use backend::Backend;
+use backend::{Kind, on_kernel};
 
 use super::secret::Secret;
 
@@ -97,31 +98,19 @@ impl AeadKey {
     }
 
     fn seal_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) {
-        match self.backend {
-            Backend::Portable => portable::seal(&self.key, nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx512(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx2(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Backend::Neon(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(test, feature = "simd"))]
-            Backend::Plain(kernel) => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
-        }
+        on_kernel!(
+            self.backend,
+            kernel => simd::seal(kernel, self.key.expose(), nonce, aad, buffer),
+            portable::seal(&self.key, nonce, aad, buffer)
+        );
     }
 
     fn open_at(&self, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Result<(), Forged> {
-        match self.backend {
-            Backend::Portable => portable::open(&self.key, nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx512(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx2(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Backend::Neon(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
-            #[cfg(all(test, feature = "simd"))]
-            Backend::Plain(kernel) => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
-        }
+        on_kernel!(
+            self.backend,
+            kernel => simd::open(kernel, self.key.expose(), nonce, aad, buffer),
+            portable::open(&self.key, nonce, aad, buffer)
+        )
     }
 }
 
@@ -182,20 +171,10 @@ pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
     #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
-        match lane.key.backend {
-            Backend::Portable => {
-                portable::seal_lane(&mut lane);
-                lane.key.erase();
-            }
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx512(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx2(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Backend::Neon(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
-            #[cfg(all(test, feature = "simd"))]
-            Backend::Plain(kernel) => simd::seal_batch(kernel, lane, &mut lanes),
-        }
+        on_kernel!(lane.key.backend, kernel => simd::seal_batch(kernel, lane, &mut lanes), {
+            portable::seal_lane(&mut lane);
+            lane.key.erase();
+        });
     }
 }
 
@@ -207,20 +186,10 @@ pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();
     #[allow(clippy::while_let_on_iterator, reason = "vector code takes more lanes")]
     while let Some(mut lane) = lanes.next() {
-        match lane.key.backend {
-            Backend::Portable => {
-                portable::open_lane(&mut lane);
-                lane.key.erase();
-            }
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx512(kernel) => simd::open_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Backend::Avx2(kernel) => simd::open_batch(kernel, lane, &mut lanes),
-            #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-            Backend::Neon(kernel) => simd::open_batch(kernel, lane, &mut lanes),
-            #[cfg(all(test, feature = "simd"))]
-            Backend::Plain(kernel) => simd::open_batch(kernel, lane, &mut lanes),
-        }
+        on_kernel!(lane.key.backend, kernel => simd::open_batch(kernel, lane, &mut lanes), {
+            portable::open_lane(&mut lane);
+            lane.key.erase();
+        });
     }
 }
 

@@ -222,7 +222,7 @@ fn what_does_not_fit_is_left_alone() {
 fn available_backends_start_with_the_one_detected_and_end_with_portable() {
     let all: Vec<_> = Backend::available().collect();
     assert_eq!(all.first(), Some(&Backend::detect()));
-    assert_eq!(all.last(), Some(&Backend::Portable));
+    assert_eq!(all.last(), Some(&Backend::PORTABLE));
     for (at, backend) in all.iter().enumerate() {
         assert!(!all[..at].contains(backend), "{backend} twice");
     }

@@ -45,7 +45,7 @@ pub struct Own {
 pub const YARDSTICK: &str = "ring";
 
 /// Every backend that there is, on whatever machine.
-const KNOWN: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+const KNOWN: [&str; 5] = ["avx512", "avx512f", "avx2", "neon", "portable"];
 
 const KEY: [u8; 32] = [7; 32];
 

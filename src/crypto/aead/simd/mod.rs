@@ -25,11 +25,11 @@ use subtle::ConstantTimeEq;
 use super::poly1305;
 use super::{AeadKey, Forged, OpenLane, SealLane, TAG_LEN, nonce};
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
+pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
+pub(super) use avx512::{Avx512, Avx512F};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-pub use neon::Neon;
+pub(super) use neon::Neon;
 #[cfg(test)]
 pub(super) use plain::Plain;
 use rows::{Lanes, PACKETS, ROW, Scratch, Text};

@@ -14,7 +14,7 @@ use super::super::{
 use super::assert_no_plaintext;
 
 /// Every backend that there is on some processor.
-const KNOWN: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+const KNOWN: [&str; 5] = ["avx512", "avx512f", "avx2", "neon", "portable"];
 
 /// Says in the output of the tests, also of those that pass, what was not tested.
 pub(super) fn announce() {
@@ -29,7 +29,12 @@ pub(super) fn announce() {
         .unwrap();
     }
     if step() > 1 {
-        writeln!(out, "aead: one case in {} of the dense tests, for lack of optimization", step()).unwrap();
+        writeln!(
+            out,
+            "aead: one case in {} of the dense tests, for lack of optimization",
+            step()
+        )
+        .unwrap();
     }
 }
 

@@ -8,6 +8,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::super::super::vectors::parse;
+use super::super::backend::{Kind, on_kernel};
 #[cfg(feature = "simd")]
 use super::super::simd::Kernel;
 use super::super::{AeadKey, Backend, OpenLane, SealLane, TAG_LEN, open_batch, seal_batch};
@@ -426,7 +427,7 @@ fn tags_of_the_largest_limbs() {
             let texts: Vec<_> = (0..keys.len())
                 .map(|lane| &full[..longest.saturating_sub(lane * lane)])
                 .collect();
-            let expected = make_tags(Backend::Portable, &keys, &texts);
+            let expected = make_tags(Backend::PORTABLE, &keys, &texts);
             for backend in Backend::available() {
                 let made = make_tags(backend, &keys, &texts);
                 assert_eq!(made, expected, "{backend}, r {r:x}, {longest} bytes");
@@ -445,19 +446,11 @@ fn one_time_key(r: u128, s: u128) -> [u8; 64] {
 /// Runs what makes tags by itself: no key of the cipher leads to a chosen one-time key.
 fn make_tags(backend: Backend, keys: &[[u8; 64]], texts: &[&[u8]]) -> Vec<[u8; TAG_LEN]> {
     let mut tags = vec![[0; TAG_LEN]; keys.len()];
-    match backend {
-        Backend::Portable => {
-            for ((key, text), tag) in keys.iter().zip(texts).zip(&mut tags) {
-                *tag = poly1305::tag(key.first_chunk().unwrap(), &[], text);
-            }
+    on_kernel!(backend, kernel => kernel.tags(keys, texts, &mut tags), {
+        for ((key, text), tag) in keys.iter().zip(texts).zip(&mut tags) {
+            *tag = poly1305::tag(key.first_chunk().unwrap(), &[], text);
         }
-        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        Backend::Avx512(kernel) => kernel.tags(keys, texts, &mut tags),
-        #[cfg(all(feature = "simd", target_arch = "aarch64", target_feature = "neon"))]
-        Backend::Neon(kernel) => kernel.tags(keys, texts, &mut tags),
-        #[cfg(feature = "simd")]
-        Backend::Plain(kernel) => kernel.tags(keys, texts, &mut tags),
-    }
+    });
     tags
 }
 
@@ -472,7 +465,7 @@ fn rows_of_five() {
             .iter()
             .map(|length| Case::new(&mut rng, *length, length % 3, in_place))
             .collect();
-        for backend in Backend::available().filter(|b| *b != Backend::Portable) {
+        for backend in Backend::available().filter(|b| *b != Backend::PORTABLE) {
             check_sealing(&cases, backend);
             let bits = [Some(3), None, Some(64), None, Some(600)];
             check_opening(&cases, &bits, backend);
@@ -492,7 +485,7 @@ fn rows_of_many() {
         .map(|at| Case::new(&mut rng, at % 3, 0, at % 2 == 0))
         .collect();
     cases.insert(4, Case::new(&mut rng, 18 * 64 + 1, 16, false));
-    for backend in Backend::available().filter(|b| *b != Backend::Portable) {
+    for backend in Backend::available().filter(|b| *b != Backend::PORTABLE) {
         check_sealing(&cases, backend);
         check_opening(&cases, &[None; 17], backend);
     }

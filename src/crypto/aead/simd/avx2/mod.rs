@@ -19,7 +19,7 @@ mod features {
 
 /// The proof that this processor has AVX2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Avx2(());
+pub(in super::super) struct Avx2(());
 
 impl Avx2 {
     #[inline]

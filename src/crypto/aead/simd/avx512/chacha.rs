@@ -23,7 +23,7 @@ use core::arch::x86_64::{
 
 use super::super::Packets;
 use super::super::rows::{Lanes, Row};
-use super::Avx512;
+use super::Avx512F;
 use super::words::{load_256, load_512, pick_256, pick_512, transpose_pieces};
 
 /// "expand 32-byte k".
@@ -34,7 +34,7 @@ type Part<'l, const N: usize> = (&'l [u32; N], &'l [u32; N], &'l [Row; N]);
 
 /// Combines a block of keystream with the row of every lane.
 #[inline]
-pub(super) fn xor(_: Avx512, packets: &Packets, lanes: &Lanes<'_>) {
+pub(super) fn xor(_: Avx512F, packets: &Packets, lanes: &Lanes<'_>) {
     let mut at = 0;
     while let Some(first) = lanes.get::<16>(at) {
         at = at.wrapping_add(16);

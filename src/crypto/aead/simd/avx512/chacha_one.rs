@@ -18,13 +18,13 @@ use core::arch::x86_64::{
 
 use super::super::State;
 use super::super::rows::ROW;
-use super::Avx512;
+use super::Avx512F;
 use super::chacha::CONSTANTS;
 use super::words::transpose_pieces;
 
 /// Writes the first four or eight blocks of keystream.
 #[inline]
-pub(super) fn keystream(_: Avx512, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+pub(super) fn keystream(_: Avx512F, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
     if blocks > 4 {
         // SAFETY: the token says that the processor has the features of the function.
         unsafe { eight(state, rows) }

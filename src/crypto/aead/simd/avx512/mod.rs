@@ -11,6 +11,7 @@ mod poly;
 mod poly_one;
 mod words;
 
+use super::avx2::Avx2;
 use super::rows::{Lanes, ROW};
 use super::{Kernel, Packets, State, TAG_LEN};
 
@@ -20,41 +21,79 @@ mod features {
         reason = "the macro's own: it asks the processor by CPUID and XGETBV"
     )]
 
-    cpufeatures::new!(
-        all,
-        "avx2",
-        "avx512f",
-        "avx512bw",
-        "avx512vl",
-        "avx512dq",
-        "avx512ifma"
-    );
+    cpufeatures::new!(base, "avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq");
+    cpufeatures::new!(ifma, "avx512ifma");
 
-    pub(super) use all::get;
+    pub(super) fn has_base() -> bool {
+        base::get()
+    }
+
+    pub(super) fn has_ifma() -> bool {
+        ifma::get()
+    }
 }
 
 /// The proof that this processor has AVX-512 F, BW, VL, DQ and IFMA, and that the system saves its
 /// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Avx512(());
+pub(in super::super) struct Avx512(Avx512F);
+
+/// The proof that this processor has AVX-512 F, BW, VL and DQ.
+///
+/// As a kernel by itself it makes its tags with AVX2, which every such processor has: the multiplier
+/// of 52 bits is what AVX-512 would win by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) struct Avx512F(Avx2);
 
 impl Avx512 {
     /// Asks the processor, once.
     #[inline]
     pub(in super::super) fn detect() -> Option<Self> {
-        features::get().then_some(Self(()))
+        Avx512F::detect().filter(|_| features::has_ifma()).map(Self)
+    }
+}
+
+impl Avx512F {
+    /// Asks the processor, once.
+    #[inline]
+    pub(in super::super) fn detect() -> Option<Self> {
+        Avx2::detect().filter(|_| features::has_base()).map(Self)
     }
 }
 
 impl Kernel for Avx512 {
+    const PACKETS: usize = Avx512F::PACKETS;
+    const SHORT: usize = Avx512F::SHORT;
+
+    #[inline]
+    fn sort(self, states: &[&State], packets: &mut Packets) {
+        self.0.sort(states, packets);
+    }
+
+    #[inline]
+    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        self.0.keystream(state, blocks, rows);
+    }
+
+    #[inline]
+    fn xor(self, packets: &Packets, lanes: &Lanes<'_>) {
+        self.0.xor(packets, lanes);
+    }
+
+    #[inline]
+    fn tags(self, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
+        poly::tags(self, keys, texts, tags);
+    }
+}
+
+impl Kernel for Avx512F {
     const PACKETS: usize = 16;
+    const SHORT: usize = 8;
 
     #[inline]
     fn sort(self, states: &[&State], packets: &mut Packets) {
         words::sort(self, states, packets);
     }
-
-    const SHORT: usize = 8;
 
     #[inline]
     fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
@@ -68,6 +107,6 @@ impl Kernel for Avx512 {
 
     #[inline]
     fn tags(self, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
-        poly::tags(self, keys, texts, tags);
+        self.0.tags(keys, texts, tags);
     }
 }

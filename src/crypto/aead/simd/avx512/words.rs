@@ -15,11 +15,11 @@ use core::arch::x86_64::{
 
 use super::super::rows::PACKETS;
 use super::super::{Packets, State};
-use super::Avx512;
+use super::Avx512F;
 
 /// Sorts the states of a chunk by word.
 #[inline]
-pub(super) fn sort(_: Avx512, states: &[&State], packets: &mut Packets) {
+pub(super) fn sort(_: Avx512F, states: &[&State], packets: &mut Packets) {
     let mut all = [&State::ZERO; PACKETS];
     for (place, state) in all.iter_mut().zip(states) {
         *place = *state;

@@ -8,7 +8,7 @@ use super::{Kernel, Packets, TAG_LEN, poly1305};
 
 /// The proof that this processor has NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Neon(());
+pub(in super::super) struct Neon(());
 
 impl Neon {
     /// `None` where words and lanes are the other way round: this code has not been tried there.
