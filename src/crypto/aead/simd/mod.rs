@@ -113,6 +113,14 @@ impl Packets {
         nonce: [[0; PACKETS]; 3],
     };
 
+    /// The state of one packet.
+    #[inline]
+    fn of(state: &State) -> Self {
+        let mut packets = Self::ZERO;
+        packets.sort(&[state]);
+        packets
+    }
+
     /// What [`Kernel::sort`] does unless a kernel does it faster.
     #[inline]
     fn sort(&mut self, states: &[&State]) {
@@ -173,7 +181,7 @@ impl Cursor {
     }
 
     /// Gives lanes that would be idle to the blocks that come next, before it is known whether their
-    /// packets are authentic.
+    /// packets are authentic. What they make is combined when that is known.
     #[inline]
     fn fill_ahead<'a>(&mut self, lanes: &mut Lanes<'a>, texts: &[Text<'a>]) {
         while let Some(text) = texts.get(self.packet) {
@@ -248,9 +256,8 @@ fn seal_one<K: Kernel>(kernel: K, key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], 
         text.put_tag(&short.tag(kernel, aad, &text));
         return state.erase();
     }
-    let mut packets = Packets::ZERO;
-    packets.sort(&[&state]);
-    let mut scratch = Scratch::<1, 3>::new();
+    let packets = Packets::of(&state);
+    let mut scratch = Scratch::<1>::new();
     let mut lanes = Lanes::new(&mut scratch);
     lanes.push_keys(1);
     let texts = [text];
@@ -271,41 +278,57 @@ pub(super) fn open<K: Kernel>(
 ) -> Result<(), Forged> {
     let text = Text::in_place(buffer).ok_or(Forged)?;
     let mut state = State::new(key, nonce);
-    if text.blocks() < K::SHORT {
+    let is_authentic = if K::SHORT > 0 {
         let short = Short::new(kernel, &state, &text);
-        state.erase();
-        if !is_right(&short.tag(kernel, aad, &text), &text) {
-            return Err(Forged);
+        let is_authentic = is_right(&short.tag(kernel, aad, &text), &text);
+        if is_authentic {
+            let block = text.combine(short.rows());
+            if block < text.blocks() {
+                cipher_rest(kernel, &state, text, block);
+            }
         }
-        text.combine(short.rows());
-        return Ok(());
-    }
-    let mut packets = Packets::ZERO;
-    packets.sort(&[&state]);
-    let mut scratch = Scratch::<1, 9>::new();
-    let mut lanes = Lanes::new(&mut scratch);
-    lanes.push_keys(1);
-    let (texts, mut cursor) = ([text], Cursor::START);
-    cursor.fill_ahead(&mut lanes, &texts);
-    run(kernel, &packets, &mut lanes);
-    let made = tag_of_one(kernel, lanes.keys(), aad, text.written());
-    let is_authentic = is_right(&made, &text);
-    if is_authentic {
-        lanes.combine(&texts, |_| true);
-        cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
-    }
+        is_authentic
+    } else {
+        open_by_lanes(kernel, &state, aad, text)
+    };
     state.erase();
     is_authentic.then_some(()).ok_or(Forged)
 }
 
-/// All keystream of a short message.
+/// Combines one text with its keystream from a block on.
+fn cipher_rest<K: Kernel>(kernel: K, state: &State, text: Text<'_>, block: usize) {
+    let packets = Packets::of(state);
+    let mut scratch = Scratch::<1>::new();
+    let mut lanes = Lanes::new(&mut scratch);
+    let cursor = Cursor { packet: 0, block };
+    cipher(kernel, &packets, &mut lanes, &[text], cursor, |_| true);
+}
+
+fn open_by_lanes<K: Kernel>(kernel: K, state: &State, aad: &[u8], text: Text<'_>) -> bool {
+    let (packets, texts) = (Packets::of(state), [text]);
+    let mut scratch = Scratch::<1>::new();
+    let mut lanes = Lanes::new(&mut scratch);
+    let mut cursor = Cursor::START;
+    lanes.push_keys(1);
+    cursor.fill_ahead(&mut lanes, &texts);
+    run(kernel, &packets, &mut lanes);
+    let made = tag_of_one(kernel, lanes.keys(), aad, text.written());
+    let is_authentic = is_right(&made, &text);
+    lanes.combine(&texts, |_| is_authentic);
+    if is_authentic {
+        cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
+    }
+    is_authentic
+}
+
+/// The first blocks of keystream of a message, if it is short all of them.
 struct Short([[u8; ROW]; 8]);
 
 impl Short {
     #[inline]
     fn new<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
         let mut rows = [[0; ROW]; 8];
-        kernel.keystream(state, text.blocks().wrapping_add(1), &mut rows);
+        kernel.keystream(state, text.blocks().wrapping_add(1).min(8), &mut rows);
         Self(rows)
     }
 
@@ -396,7 +419,7 @@ fn text_of<'a>(source: Option<&'a [u8]>, buffer: &'a mut [u8]) -> Option<Text<'a
 fn seal_chunk<K: Kernel>(kernel: K, chunk: &Chunk<'_, '_>) {
     let mut packets = Packets::ZERO;
     kernel.sort(chunk.states.get(), &mut packets);
-    let mut scratch = Scratch::<PACKETS, 17>::new();
+    let mut scratch = Scratch::<PACKETS>::new();
     let mut lanes = Lanes::new(&mut scratch);
     let texts = chunk.texts.get();
     lanes.push_keys(texts.len());
@@ -461,7 +484,7 @@ pub(super) fn open_batch<'a, K: Kernel>(
 fn open_chunk<K: Kernel>(kernel: K, chunk: &Chunk<'_, '_>) -> [bool; PACKETS] {
     let mut packets = Packets::ZERO;
     kernel.sort(chunk.states.get(), &mut packets);
-    let mut scratch = Scratch::<PACKETS, 17>::new();
+    let mut scratch = Scratch::<PACKETS>::new();
     let mut lanes = Lanes::new(&mut scratch);
     let (texts, mut cursor) = (chunk.texts.get(), Cursor::START);
     lanes.push_keys(texts.len());

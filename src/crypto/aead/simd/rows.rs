@@ -12,6 +12,7 @@
 )]
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use super::TAG_LEN;
 use super::stack::Stack;
@@ -113,12 +114,13 @@ impl<'a> Text<'a> {
         unsafe { core::slice::from_raw_parts(self.to, self.len) }
     }
 
-    /// Combines all blocks with keystream.
+    /// Combines the first blocks with keystream; the first block for which there was none.
     #[inline]
-    pub(super) fn combine(&self, rows: &[[u8; ROW]]) {
+    pub(super) fn combine(&self, rows: &[[u8; ROW]]) -> usize {
         for (block, keystream) in (0..self.blocks()).zip(rows) {
             self.xor(block, keystream);
         }
+        self.blocks().min(rows.len())
     }
 
     /// Combines block `block` with keystream, as far as it goes.
@@ -127,16 +129,31 @@ impl<'a> Text<'a> {
         let at = block.wrapping_mul(ROW);
         let len = self.len.saturating_sub(at).min(ROW);
         let read = self.from_len.saturating_sub(at).min(len);
+        if read == ROW {
+            let (from, to) = (self.from.wrapping_add(at), self.to.wrapping_add(at));
+            // SAFETY: all of the row is within `from_len`, which is at most `len`.
+            unsafe {
+                let text = from.cast::<[u8; ROW]>().read();
+                to.cast::<[u8; ROW]>().write(combined(text, keystream));
+            }
+            return;
+        }
         let mut row = [0; ROW];
         // SAFETY: `at + read` is at most `from_len`, and `at + len` at most `len`, unless that length
         // is 0. Both are at most the row, which is apart from either.
         unsafe { copy_short(self.from.wrapping_add(at), row.as_mut_ptr(), read) }
-        for (byte, key) in row.iter_mut().zip(keystream) {
-            *byte ^= key;
-        }
+        row = combined(row, keystream);
         // SAFETY: as above.
         unsafe { copy_short(row.as_ptr(), self.to.wrapping_add(at), len) }
     }
+}
+
+#[inline]
+fn combined(mut text: [u8; ROW], keystream: &[u8; ROW]) -> [u8; ROW] {
+    for (byte, key) in text.iter_mut().zip(keystream) {
+        *byte ^= key;
+    }
+    text
 }
 
 /// Copies up to 64 bytes, in steps of powers of two: no call, and no branch for each byte.
@@ -159,32 +176,23 @@ unsafe fn copy_short(mut from: *const u8, mut to: *mut u8, len: usize) {
     steps!(64 32 16 8 4 2 1);
 }
 
-/// The rows of a kernel's lanes that lead into no message. They are secret: the one-time keys, and
-/// keystream that is combined later.
-#[derive(Clone, Debug)]
+/// Room for the rows of lanes that lead into no message: one-time keys, and keystream that is combined
+/// later. [`Lanes`] erase what they used of it.
+#[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Scratch<const KEYS: usize, const ROWS: usize> {
-    keys: [[u8; ROW]; KEYS],
+pub(super) struct Scratch<const KEYS: usize> {
+    keys: [MaybeUninit<[u8; ROW]>; KEYS],
     /// The first is for lanes that have nothing to do.
-    rows: [[u8; ROW]; ROWS],
+    rows: [MaybeUninit<[u8; ROW]>; LANES + 1],
 }
 
-impl<const KEYS: usize, const ROWS: usize> Scratch<KEYS, ROWS> {
+impl<const KEYS: usize> Scratch<KEYS> {
     #[inline]
     pub(super) const fn new() -> Self {
         Self {
-            keys: [[0; ROW]; KEYS],
-            rows: [[0; ROW]; ROWS],
+            keys: [const { MaybeUninit::uninit() }; KEYS],
+            rows: [const { MaybeUninit::uninit() }; LANES + 1],
         }
-    }
-}
-
-impl<const KEYS: usize, const ROWS: usize> Drop for Scratch<KEYS, ROWS> {
-    #[inline]
-    fn drop(&mut self) {
-        self.keys = [[0; ROW]; KEYS];
-        self.rows = [[0; ROW]; ROWS];
-        zeroize::optimization_barrier(self);
     }
 }
 
@@ -216,15 +224,19 @@ impl Row {
 #[derive(Debug)]
 #[repr(align(64))]
 pub(in super::super) struct Lanes<'a> {
-    packet: [u32; CAPACITY],
-    block: [u32; CAPACITY],
-    rows: [Row; CAPACITY],
+    packet: [MaybeUninit<u32>; CAPACITY],
+    block: [MaybeUninit<u32>; CAPACITY],
+    rows: [MaybeUninit<Row>; CAPACITY],
     len: usize,
+    /// Up to here lanes have been written since they were last emptied, in whole pieces.
+    closed: usize,
     /// Blocks whose keystream goes to a scratch row.
     parts: Stack<Part, LANES>,
-    /// Scratch: `keys_len` rows, and `scratch_len` rows of which the first is for idle lanes.
+    /// Room for so many one-time keys, and how many of them have been written.
     keys: *mut [u8; ROW],
+    keys_room: usize,
     keys_len: usize,
+    /// `LANES + 1` rows, and how many of them have been written.
     scratch: *mut [u8; ROW],
     scratch_len: usize,
     life: PhantomData<&'a mut [u8]>,
@@ -238,26 +250,19 @@ struct Part {
 
 impl<'a> Lanes<'a> {
     #[inline]
-    pub(super) fn new<const KEYS: usize, const ROWS: usize>(
-        scratch: &'a mut Scratch<KEYS, ROWS>,
-    ) -> Self {
-        const { assert!(KEYS > 0 && ROWS > 1) };
-        let keys = scratch.keys.as_mut_ptr();
-        let rows = scratch.rows.as_mut_ptr();
-        let idle = Row {
-            from: &raw const ZEROS,
-            to: rows,
-        };
+    pub(super) const fn new<const KEYS: usize>(scratch: &'a mut Scratch<KEYS>) -> Self {
         Self {
-            packet: [0; CAPACITY],
-            block: [0; CAPACITY],
-            rows: [idle; CAPACITY],
+            packet: [const { MaybeUninit::uninit() }; CAPACITY],
+            block: [const { MaybeUninit::uninit() }; CAPACITY],
+            rows: [const { MaybeUninit::uninit() }; CAPACITY],
             len: 0,
+            closed: 0,
             parts: Stack::new(),
-            keys,
-            keys_len: KEYS,
-            scratch: rows,
-            scratch_len: ROWS,
+            keys: scratch.keys.as_mut_ptr().cast(),
+            keys_room: KEYS,
+            keys_len: 0,
+            scratch: scratch.rows.as_mut_ptr().cast(),
+            scratch_len: 0,
             life: PhantomData,
         }
     }
@@ -286,35 +291,39 @@ impl<'a> Lanes<'a> {
         &self,
         at: usize,
     ) -> Option<(&[u32; N], &[u32; N], &[Row; N])> {
-        let end = self.len.next_multiple_of(PIECE);
-        Some((
-            self.packet.get(at..end)?.first_chunk()?,
-            self.block.get(at..end)?.first_chunk()?,
-            self.rows.get(at..end)?.first_chunk()?,
-        ))
+        // SAFETY: lanes below `closed` have been written.
+        unsafe {
+            Some((
+                written(self.packet.get(at..self.closed)?)?,
+                written(self.block.get(at..self.closed)?)?,
+                written(self.rows.get(at..self.closed)?)?,
+            ))
+        }
     }
 
     /// A lane for the first block of each packet, which is its one-time key.
     #[inline]
     pub(super) fn push_keys(&mut self, packets: usize) {
-        let count = packets.min(self.keys_len).min(self.room());
+        let count = packets.min(self.keys_room).min(self.room());
+        for key in 0..count {
+            // SAFETY: there is room for so many. So the keys may be read even if no kernel ran.
+            unsafe { self.keys.add(key).write([0; ROW]) }
+        }
+        self.keys_len = self.keys_len.max(count);
         for first in (0..count).step_by(PIECE) {
-            let at = self.len.wrapping_add(first);
-            let (Some(packets), Some(blocks), Some(rows)) = (
-                piece(&mut self.packet, at),
-                piece(&mut self.block, at),
-                piece(&mut self.rows, at),
-            ) else {
-                return;
-            };
-            *blocks = [0; PIECE];
-            for (packet, (number_of, row)) in (first..).zip(packets.iter_mut().zip(rows)) {
-                *number_of = number(packet);
-                *row = Row {
-                    from: &raw const ZEROS,
-                    to: self.keys.wrapping_add(packet),
-                };
-            }
+            let keys = self.keys.wrapping_add(first);
+            self.write_piece(first, |lane| {
+                let packet = number(first).wrapping_add(lane);
+                let to = keys.wrapping_add(usize_of(lane));
+                (
+                    packet,
+                    0,
+                    Row {
+                        from: &raw const ZEROS,
+                        to,
+                    },
+                )
+            });
         }
         self.len = self.len.wrapping_add(count);
     }
@@ -340,14 +349,15 @@ impl<'a> Lanes<'a> {
     /// A lane that leaves its keystream for [`combine`](Self::combine), if there is room.
     #[inline]
     pub(super) fn push_ahead(&mut self, packet: usize, block: usize) -> bool {
-        let row = self.parts.get().len().wrapping_add(1);
-        if row >= self.scratch_len || self.room() == 0 {
+        if self.room() == 0 {
             return false;
         }
         self.parts.push(Part {
             packet,
             text_block: block,
         });
+        let row = self.parts.get().len();
+        self.start_rows(row.wrapping_add(1));
         let to = self.scratch.wrapping_add(row);
         let first = number(block).wrapping_add(1);
         self.push(number(packet), first, &raw const ZEROS, to, 1);
@@ -357,19 +367,25 @@ impl<'a> Lanes<'a> {
     /// Makes the lanes behind the last one idle, to the end of a piece.
     #[inline]
     pub(super) fn close(&mut self) {
-        let (Some(packets), Some(blocks), Some(rows)) = (
-            piece(&mut self.packet, self.len),
-            piece(&mut self.block, self.len),
-            piece(&mut self.rows, self.len),
-        ) else {
-            return;
-        };
-        *packets = [0; PIECE];
-        *blocks = [u32::MAX; PIECE];
-        *rows = [Row {
-            from: &raw const ZEROS,
-            to: self.scratch,
-        }; PIECE];
+        self.closed = self.len.next_multiple_of(PIECE);
+        if self.closed > self.len {
+            self.start_rows(1);
+            let idle = Row {
+                from: &raw const ZEROS,
+                to: self.scratch,
+            };
+            self.write_piece(0, |_| (0, u32::MAX, idle));
+        }
+    }
+
+    /// Sees that the first `count` scratch rows have been written.
+    #[inline]
+    fn start_rows(&mut self, count: usize) {
+        while self.scratch_len < count.min(LANES + 1) {
+            // SAFETY: there is room for `LANES + 1`.
+            unsafe { self.scratch.add(self.scratch_len).write([0; ROW]) }
+            self.scratch_len = self.scratch_len.wrapping_add(1);
+        }
     }
 
     /// Writes `count` lanes, in whole pieces: what is too much is written again later.
@@ -382,36 +398,43 @@ impl<'a> Lanes<'a> {
         to: *mut [u8; ROW],
         count: usize,
     ) {
-        let mut done = 0;
-        while done < count {
-            let at = self.len.wrapping_add(done);
-            let (Some(packets), Some(blocks), Some(rows)) = (
-                piece(&mut self.packet, at),
-                piece(&mut self.block, at),
-                piece(&mut self.rows, at),
-            ) else {
-                return;
-            };
-            *packets = [packet; PIECE];
-            for (lane, block_of) in (0_u32..).zip(blocks) {
-                *block_of = block.wrapping_add(number(done)).wrapping_add(lane);
-            }
-            for (lane, row) in (done..).zip(rows) {
-                *row = Row {
-                    from: from.wrapping_add(lane),
-                    to: to.wrapping_add(lane),
-                };
-            }
-            done = done.wrapping_add(PIECE);
+        for done in (0..count).step_by(PIECE) {
+            let (from, to) = (from.wrapping_add(done), to.wrapping_add(done));
+            let block = block.wrapping_add(number(done));
+            self.write_piece(done, |lane| {
+                let by = usize_of(lane);
+                let (from, to) = (from.wrapping_add(by), to.wrapping_add(by));
+                (packet, block.wrapping_add(lane), Row { from, to })
+            });
         }
         self.len = self.len.wrapping_add(count);
+    }
+
+    /// Writes a piece of lanes, `ahead` lanes behind the last one.
+    #[inline]
+    fn write_piece(&mut self, ahead: usize, lane: impl Fn(u32) -> (u32, u32, Row)) {
+        let at = self.len.wrapping_add(ahead);
+        let (Some(packets), Some(blocks), Some(rows)) = (
+            piece(&mut self.packet, at),
+            piece(&mut self.block, at),
+            piece(&mut self.rows, at),
+        ) else {
+            return;
+        };
+        let places = packets.iter_mut().zip(blocks.iter_mut().zip(rows));
+        for (number, (packet_of, (block_of, row_of))) in (0..).zip(places) {
+            let (packet, block, row) = lane(number);
+            packet_of.write(packet);
+            block_of.write(block);
+            row_of.write(row);
+        }
     }
 
     /// The one-time keys that the key lanes have made.
     #[inline]
     pub(super) const fn keys(&self) -> &[[u8; ROW]] {
-        // SAFETY: the rows of a `Scratch` borrowed for 'a. Only kernels write to them, and not while
-        // the result is borrowed.
+        // SAFETY: rows of a `Scratch` borrowed for 'a, which have been written. Only kernels write to
+        // them again, and not while the result is borrowed.
         unsafe { core::slice::from_raw_parts(self.keys, self.keys_len) }
     }
 
@@ -424,19 +447,60 @@ impl<'a> Lanes<'a> {
                 continue;
             };
             if wanted(part.packet) {
-                // SAFETY: `push_ahead` has kept `row` below `scratch_len`; as for `keys`.
+                // SAFETY: `push_ahead` has seen to it that the row has been written; as for `keys`.
                 let keystream = unsafe { &*self.scratch.wrapping_add(row) };
                 text.xor(part.text_block, keystream);
             }
         }
         self.parts.clear();
         self.len = 0;
+        self.closed = 0;
     }
+}
+
+impl Drop for Lanes<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the rows of a `Scratch` borrowed for 'a, of which so many have been written.
+        unsafe {
+            erase(core::slice::from_raw_parts_mut(self.keys, self.keys_len));
+            erase(core::slice::from_raw_parts_mut(
+                self.scratch,
+                self.scratch_len,
+            ));
+        }
+    }
+}
+
+#[inline]
+fn erase(rows: &mut [[u8; ROW]]) {
+    for row in &mut *rows {
+        *row = [0; ROW];
+    }
+    zeroize::optimization_barrier(rows);
 }
 
 #[inline]
 fn piece<T>(lanes: &mut [T; CAPACITY], at: usize) -> Option<&mut [T; PIECE]> {
     lanes.get_mut(at..)?.first_chunk_mut()
+}
+
+/// The first `N` items.
+///
+/// # Safety
+///
+/// The items have been written.
+#[inline]
+unsafe fn written<T, const N: usize>(items: &[MaybeUninit<T>]) -> Option<&[T; N]> {
+    let items: &[MaybeUninit<T>; N] = items.first_chunk()?;
+    // SAFETY: a written item is a `T`, as the caller says.
+    Some(unsafe { &*core::ptr::from_ref(items).cast() })
+}
+
+/// A lane's number, which is small.
+#[inline]
+fn usize_of(lane: u32) -> usize {
+    usize::try_from(lane).unwrap_or(0)
 }
 
 /// No message has as many blocks as this cannot say: see [`LEN_MAX`].
