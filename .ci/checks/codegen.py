@@ -37,6 +37,10 @@ KERNELS = [
     Limit("x86-64", "avx512::chacha::xor_8", "rotates", 32, 0, 1),
     Limit("x86-64", "avx512::poly_one::residue", "multiplies", 36, 10, 9),
     Limit("x86-64", "avx512::poly::tags_of_lanes", "multiplies", 72, 19, 4, 2),
+    Limit("x86-64", "avx2::chacha::xor", "rotates", 96, 178, 8),
+    Limit("x86-64", "avx2::poly::four", "multiplies", 50, 74, 22),
+    Limit("x86-64", "avx2::poly::long", "multiplies", 50, 55, 18),
+    Limit("x86-64", "avx2::poly::outer_step", "multiplies", 50, 2, 0),
     Limit("aarch64", "neon::chacha::xor", "rotates", 48, 0, 20),
     Limit("aarch64", "neon::poly::State::absorb", "multiplies", 40, 4, 2),
 ]

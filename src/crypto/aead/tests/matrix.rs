@@ -32,13 +32,12 @@ const LONG: [usize; 12] = [
 #[cfg(all(feature = "simd", target_arch = "x86_64", not(miri)))]
 fn detection_agrees_with_the_standard_library() {
     use std::arch::is_x86_feature_detected as has;
-    let avx512 = has!("avx512f")
-        && has!("avx512bw")
-        && has!("avx512vl")
-        && has!("avx512dq")
-        && has!("avx512ifma");
+    let avx2 = has!("avx2");
+    let base = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq");
     let found = |name| Backend::available().any(|b| std::format!("{b}") == name);
-    assert_eq!(found("avx512"), avx512 && has!("avx2"));
+    assert_eq!(found("avx2"), avx2);
+    assert_eq!(found("avx512f"), avx2 && base);
+    assert_eq!(found("avx512"), avx2 && base && has!("avx512ifma"));
 }
 
 fn thinned(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
