@@ -1,6 +1,7 @@
 //! A kernel in plain code, to test what the kernels share where no vector code runs.
 
-use super::rows::{Lanes, ROW};
+use super::rows::Lanes;
+use super::text::ROW;
 use super::{Kernel, Packets, TAG_LEN};
 
 /// Works without any instruction set.

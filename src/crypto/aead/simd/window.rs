@@ -1,8 +1,9 @@
 //! The messages of a batch, collected so that they can be taken in another order.
 
 use super::super::AeadKey;
-use super::rows::{PACKETS, Text};
+use super::rows::PACKETS;
 use super::stack::Stack;
+use super::text::Text;
 use super::{State, nonce};
 
 /// How many messages are collected before the first is worked on.

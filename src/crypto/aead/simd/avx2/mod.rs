@@ -8,7 +8,8 @@
 mod chacha;
 mod poly;
 
-use super::rows::{Lanes, ROW};
+use super::rows::Lanes;
+use super::text::ROW;
 use super::{Kernel, Packets, TAG_LEN};
 
 mod features {

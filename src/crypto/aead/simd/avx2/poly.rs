@@ -17,7 +17,7 @@ use core::arch::x86_64::{
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
 
-use super::super::rows::ROW;
+use super::super::text::ROW;
 use super::super::{TAG_LEN, poly1305};
 use blocks::{BIT, Block, Edge, Ends, align, before_end, bits, ending, full, longest};
 use limbs::{Factors, LIMB, Limbs, clamp, factor, load, load_pair, nothing, store};

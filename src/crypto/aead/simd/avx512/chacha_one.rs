@@ -17,7 +17,7 @@ use core::arch::x86_64::{
 };
 
 use super::super::State;
-use super::super::rows::ROW;
+use super::super::text::ROW;
 use super::Avx512F;
 use super::chacha::CONSTANTS;
 use super::words::transpose_pieces;

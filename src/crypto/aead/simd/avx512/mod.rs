@@ -12,7 +12,8 @@ mod poly_one;
 mod words;
 
 use super::avx2::Avx2;
-use super::rows::{Lanes, ROW};
+use super::rows::Lanes;
+use super::text::ROW;
 use super::{Kernel, Packets, State, TAG_LEN};
 
 mod features {

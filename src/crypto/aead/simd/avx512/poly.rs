@@ -21,7 +21,7 @@ use core::arch::x86_64::{
 
 use super::super::TAG_LEN;
 use super::super::poly1305;
-use super::super::rows::ROW;
+use super::super::text::ROW;
 use super::limbs::{BLOCK_END, Factor, Limbs, Sum};
 use super::{Avx512, poly_one};
 

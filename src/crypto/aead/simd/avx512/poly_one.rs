@@ -15,7 +15,7 @@ use core::arch::x86_64::{
 };
 
 use super::super::TAG_LEN;
-use super::super::rows::ROW;
+use super::super::text::ROW;
 use super::Avx512;
 use super::limbs::{BLOCK_END, Factor, Limbs, Sum};
 use super::poly::CLAMP;

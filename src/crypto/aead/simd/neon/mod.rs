@@ -3,7 +3,8 @@
 mod chacha;
 mod poly;
 
-use super::rows::{Lanes, PACKETS, ROW};
+use super::rows::{Lanes, PACKETS};
+use super::text::ROW;
 use super::{Kernel, Packets, TAG_LEN, poly1305};
 
 /// The proof that this processor has NEON.

@@ -17,7 +17,7 @@ use core::arch::aarch64::*;
 use core::slice;
 
 use super::super::TAG_LEN;
-use super::super::rows::ROW;
+use super::super::text::ROW;
 use super::chacha::{load, transpose};
 
 type Block = [u8; 16];

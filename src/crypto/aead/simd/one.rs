@@ -1,0 +1,148 @@
+//! One message at a time.
+
+use super::driver::{Cursor, cipher, is_right, run};
+use super::rows::{Lanes, Scratch};
+use super::text::{ROW, Text};
+use super::{Forged, Kernel, Packets, State, TAG_LEN, poly1305};
+
+/// Seals one message, with associated data. Too short a buffer is left alone.
+pub(in super::super) fn seal<K: Kernel>(
+    kernel: K,
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    buffer: &mut [u8],
+) {
+    if let Some(text) = Text::in_place(buffer) {
+        seal_one(kernel, key, nonce, aad, text);
+    }
+}
+
+#[inline]
+pub(super) fn seal_one<K: Kernel>(
+    kernel: K,
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    text: Text<'_>,
+) {
+    let mut state = State::new(key, nonce);
+    if text.blocks() < K::SHORT {
+        let short = Short::new(kernel, &state, &text);
+        text.combine(short.rows());
+        text.put_tag(&short.tag(kernel, aad, &text));
+        return state.erase();
+    }
+    let packets = Packets::of(&state);
+    let mut scratch = Scratch::<1>::new();
+    let mut lanes = Lanes::new(&mut scratch);
+    lanes.push_keys(1);
+    let texts = [text];
+    cipher(kernel, &packets, &mut lanes, &texts, Cursor::START, |_| {
+        true
+    });
+    text.put_tag(&tag_of_one(kernel, lanes.keys(), aad, text.written()));
+    state.erase();
+}
+
+/// Opens one message, with associated data.
+pub(in super::super) fn open<K: Kernel>(
+    kernel: K,
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Result<(), Forged> {
+    let text = Text::in_place(buffer).ok_or(Forged)?;
+    let mut state = State::new(key, nonce);
+    let is_authentic = if K::SHORT > 0 {
+        let short = Short::new(kernel, &state, &text);
+        let is_authentic = is_right(&short.tag(kernel, aad, &text), &text);
+        if is_authentic {
+            let block = text.combine(short.rows());
+            if block < text.blocks() {
+                cipher_rest(kernel, &state, text, block);
+            }
+        }
+        is_authentic
+    } else {
+        open_by_lanes(kernel, &state, aad, text)
+    };
+    state.erase();
+    is_authentic.then_some(()).ok_or(Forged)
+}
+
+/// Combines one text with its keystream from a block on.
+fn cipher_rest<K: Kernel>(kernel: K, state: &State, text: Text<'_>, block: usize) {
+    let packets = Packets::of(state);
+    let mut scratch = Scratch::<1>::new();
+    let mut lanes = Lanes::new(&mut scratch);
+    let cursor = Cursor { packet: 0, block };
+    cipher(kernel, &packets, &mut lanes, &[text], cursor, |_| true);
+}
+
+fn open_by_lanes<K: Kernel>(kernel: K, state: &State, aad: &[u8], text: Text<'_>) -> bool {
+    let (packets, texts) = (Packets::of(state), [text]);
+    let mut scratch = Scratch::<1>::new();
+    let mut lanes = Lanes::new(&mut scratch);
+    let mut cursor = Cursor::START;
+    lanes.push_keys(1);
+    cursor.fill_ahead(&mut lanes, &texts);
+    run(kernel, &packets, &mut lanes);
+    let made = tag_of_one(kernel, lanes.keys(), aad, text.written());
+    let is_authentic = is_right(&made, &text);
+    lanes.combine(&texts, |_| is_authentic);
+    if is_authentic {
+        cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
+    }
+    is_authentic
+}
+
+/// The first blocks of keystream of a message, if it is short all of them.
+struct Short([[u8; ROW]; 8]);
+
+impl Short {
+    #[inline]
+    fn new<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
+        let mut rows = [[0; ROW]; 8];
+        kernel.keystream(state, text.blocks().wrapping_add(1).min(8), &mut rows);
+        Self(rows)
+    }
+
+    /// What the text is combined with.
+    #[inline]
+    fn rows(&self) -> &[[u8; ROW]] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn tag<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) -> [u8; TAG_LEN] {
+        tag_of_one(
+            kernel,
+            self.0.first_chunk::<1>().map_or(&[], |key| key),
+            aad,
+            text.written(),
+        )
+    }
+}
+
+impl Drop for Short {
+    #[inline]
+    fn drop(&mut self) {
+        self.0 = [[0; ROW]; 8];
+        zeroize::optimization_barrier(self);
+    }
+}
+
+#[inline]
+fn tag_of_one<K: Kernel>(kernel: K, keys: &[[u8; ROW]], aad: &[u8], text: &[u8]) -> [u8; TAG_LEN] {
+    let mut tags = [[0; TAG_LEN]];
+    if aad.is_empty() {
+        kernel.tags(keys, &[text], &mut tags);
+    } else if let Some(key) = keys.first().and_then(|row| row.first_chunk()) {
+        // Only handshakes have associated data, and little of everything.
+        tags = [poly1305::tag(key, aad, text)];
+    }
+    let [tag] = tags;
+    tag
+}
