@@ -22,12 +22,12 @@ use super::super::Packets;
 use super::super::rows::{Lanes, Row};
 
 /// The first four words of every state.
-const WORDS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+pub(super) const WORDS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// The rotations by whole bytes, as shuffles.
-struct Masks {
-    by_16: __m256i,
-    by_8: __m256i,
+pub(super) struct Masks {
+    pub(super) by_16: __m256i,
+    pub(super) by_8: __m256i,
 }
 
 /// The state of 8 blocks.
@@ -221,7 +221,7 @@ pub(super) fn xor(packets: &Packets, lanes: &Lanes<'_>) {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn masks() -> Masks {
+pub(super) fn masks() -> Masks {
     // LLVM would take shuffles apart that it sees the meaning of.
     black_box(Masks {
         by_16: _mm256_setr_epi8(

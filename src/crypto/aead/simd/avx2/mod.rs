@@ -5,11 +5,13 @@
     reason = "functions with a target feature are called here, and only here"
 )]
 
+#[macro_use]
 mod chacha;
 mod poly;
+mod short;
 
 use super::rows::{Lanes, ROW};
-use super::{Kernel, Packets, TAG_LEN};
+use super::{Kernel, Packets, State, TAG_LEN};
 
 mod features {
     #![allow(unsafe_code, reason = "the macro asks the processor")]
@@ -30,6 +32,14 @@ impl Avx2 {
 
 impl Kernel for Avx2 {
     const PACKETS: usize = 8;
+
+    const SHORT: usize = 8;
+
+    #[inline]
+    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        // SAFETY: as below.
+        unsafe { short::keystream(state, blocks, rows) }
+    }
 
     #[inline]
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>) {
