@@ -33,6 +33,12 @@ impl Avx2 {
 impl Kernel for Avx2 {
     const PACKETS: usize = 8;
 
+    #[inline]
+    fn sort(self, states: &[&State], packets: &mut Packets) {
+        // SAFETY: as below.
+        unsafe { chacha::sort(states, packets) }
+    }
+
     const SHORT: usize = 8;
 
     #[inline]
