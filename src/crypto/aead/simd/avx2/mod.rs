@@ -1,4 +1,8 @@
 //! AVX2: 8 blocks of ChaCha20 side by side, 4 tags of Poly1305 side by side in limbs of 26 bits.
+//!
+//! [`chacha`] fills lanes of 32 bits with blocks of any packets, [`short`] makes the few blocks of one
+//! short packet. [`poly`] has four packets in a vector, or one long one; short ones are for the scalar
+//! code.
 
 #![allow(
     unsafe_code,
