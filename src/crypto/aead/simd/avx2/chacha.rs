@@ -18,16 +18,16 @@ use core::arch::x86_64::{
 };
 use core::hint::black_box;
 
-use super::super::Packets;
 use super::super::rows::{Lanes, Row};
+use super::super::{Packets, State as PacketState};
 
 /// The first four words of every state.
-const WORDS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+pub(super) const WORDS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// The rotations by whole bytes, as shuffles.
-struct Masks {
-    by_16: __m256i,
-    by_8: __m256i,
+pub(super) struct Masks {
+    pub(super) by_16: __m256i,
+    pub(super) by_8: __m256i,
 }
 
 /// The state of 8 blocks.
@@ -134,39 +134,16 @@ macro_rules! combine {
 macro_rules! combine_half {
     ($half:literal, $rows:ident, $x:expr, $x_start:expr, $y:expr, $y_start:expr) => {
         let ([w0, w1, w2, w3], [w4, w5, w6, w7]) = (sums!($x, $x_start), sums!($y, $y_start));
-        let (a, b) = (_mm256_unpacklo_epi32(w0, w1), _mm256_unpackhi_epi32(w0, w1));
-        let (c, d) = (_mm256_unpacklo_epi32(w2, w3), _mm256_unpackhi_epi32(w2, w3));
-        let (e, f) = (_mm256_unpacklo_epi32(w4, w5), _mm256_unpackhi_epi32(w4, w5));
-        let (g, h) = (_mm256_unpacklo_epi32(w6, w7), _mm256_unpackhi_epi32(w6, w7));
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = transpose!(w0, w1, w2, w3, w4, w5, w6, w7);
         let [r0, r1, r2, r3, r4, r5, r6, r7] = $rows;
-        combine_rows!(
-            $half,
-            _mm256_unpacklo_epi64(a, c),
-            _mm256_unpacklo_epi64(e, g),
-            r0,
-            r4
-        );
-        combine_rows!(
-            $half,
-            _mm256_unpackhi_epi64(a, c),
-            _mm256_unpackhi_epi64(e, g),
-            r1,
-            r5
-        );
-        combine_rows!(
-            $half,
-            _mm256_unpacklo_epi64(b, d),
-            _mm256_unpacklo_epi64(f, h),
-            r2,
-            r6
-        );
-        combine_rows!(
-            $half,
-            _mm256_unpackhi_epi64(b, d),
-            _mm256_unpackhi_epi64(f, h),
-            r3,
-            r7
-        );
+        combine_row::<$half>(*r0, b0);
+        combine_row::<$half>(*r4, b4);
+        combine_row::<$half>(*r1, b1);
+        combine_row::<$half>(*r5, b5);
+        combine_row::<$half>(*r2, b2);
+        combine_row::<$half>(*r6, b6);
+        combine_row::<$half>(*r3, b3);
+        combine_row::<$half>(*r7, b7);
     };
 }
 
@@ -182,12 +159,96 @@ macro_rules! sums {
     }};
 }
 
-macro_rules! combine_rows {
-    ($half:literal, $first:expr, $second:expr, $low:ident, $high:ident) => {
-        let (first, second) = ($first, $second);
-        combine_row::<$half>(*$low, _mm256_permute2x128_si256::<0x20>(first, second));
-        combine_row::<$half>(*$high, _mm256_permute2x128_si256::<0x31>(first, second));
-    };
+/// Exchanges words and vectors.
+macro_rules! transpose {
+    (
+        $w0:expr, $w1:expr, $w2:expr, $w3:expr, $w4:expr, $w5:expr, $w6:expr, $w7:expr
+    ) => {{
+        let (a, b) = (
+            _mm256_unpacklo_epi32($w0, $w1),
+            _mm256_unpackhi_epi32($w0, $w1),
+        );
+        let (c, d) = (
+            _mm256_unpacklo_epi32($w2, $w3),
+            _mm256_unpackhi_epi32($w2, $w3),
+        );
+        let (e, f) = (
+            _mm256_unpacklo_epi32($w4, $w5),
+            _mm256_unpackhi_epi32($w4, $w5),
+        );
+        let (g, h) = (
+            _mm256_unpacklo_epi32($w6, $w7),
+            _mm256_unpackhi_epi32($w6, $w7),
+        );
+        let (p0, q0) = (_mm256_unpacklo_epi64(a, c), _mm256_unpacklo_epi64(e, g));
+        let (p1, q1) = (_mm256_unpackhi_epi64(a, c), _mm256_unpackhi_epi64(e, g));
+        let (p2, q2) = (_mm256_unpacklo_epi64(b, d), _mm256_unpacklo_epi64(f, h));
+        let (p3, q3) = (_mm256_unpackhi_epi64(b, d), _mm256_unpackhi_epi64(f, h));
+        [
+            _mm256_permute2x128_si256::<0x20>(p0, q0),
+            _mm256_permute2x128_si256::<0x20>(p1, q1),
+            _mm256_permute2x128_si256::<0x20>(p2, q2),
+            _mm256_permute2x128_si256::<0x20>(p3, q3),
+            _mm256_permute2x128_si256::<0x31>(p0, q0),
+            _mm256_permute2x128_si256::<0x31>(p1, q1),
+            _mm256_permute2x128_si256::<0x31>(p2, q2),
+            _mm256_permute2x128_si256::<0x31>(p3, q3),
+        ]
+    }};
+}
+
+/// Sorts the states of up to 8 packets by word.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+pub(super) fn sort(states: &[&PacketState], packets: &mut Packets) {
+    let mut eight = [&PacketState::ZERO; 8];
+    for (place, state) in eight.iter_mut().zip(states) {
+        *place = *state;
+    }
+    let [s0, s1, s2, s3, s4, s5, s6, s7] = eight.map(halves);
+    let key = transpose!(
+        load(s0.0),
+        load(s1.0),
+        load(s2.0),
+        load(s3.0),
+        load(s4.0),
+        load(s5.0),
+        load(s6.0),
+        load(s7.0)
+    );
+    for (words, vector) in packets.key.iter_mut().zip(key) {
+        store(words, vector);
+    }
+    let [_, n0, n1, n2, ..] = transpose!(
+        load(s0.1),
+        load(s1.1),
+        load(s2.1),
+        load(s3.1),
+        load(s4.1),
+        load(s5.1),
+        load(s6.1),
+        load(s7.1)
+    );
+    for (words, vector) in packets.nonce.iter_mut().zip([n0, n1, n2]) {
+        store(words, vector);
+    }
+}
+
+/// The words of the key; a zero, the words of the nonce, and more zeros.
+#[inline]
+fn halves(state: &PacketState) -> (&[u32; 8], &[u32; 8]) {
+    match state.0.as_chunks() {
+        ([key, nonce], _) => (key, nonce),
+        // Sixteen words are two times eight.
+        _ => (&[0; 8], &[0; 8]),
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(words: &mut [u32; 16], vector: __m256i) {
+    // SAFETY: the first 32 of 64 bytes.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) }
 }
 
 /// Combines every lane's block of keystream with its row.
@@ -221,7 +282,7 @@ pub(super) fn xor(packets: &Packets, lanes: &Lanes<'_>) {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn masks() -> Masks {
+pub(super) fn masks() -> Masks {
     // LLVM would take shuffles apart that it sees the meaning of.
     black_box(Masks {
         by_16: _mm256_setr_epi8(

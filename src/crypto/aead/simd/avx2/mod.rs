@@ -1,16 +1,22 @@
 //! AVX2: 8 blocks of ChaCha20 side by side, 4 tags of Poly1305 side by side in limbs of 26 bits.
+//!
+//! [`chacha`] fills lanes of 32 bits with blocks of any packets, [`short`] makes the few blocks of one
+//! short packet. [`poly`] has four packets in a vector, or one long one; short ones are for the scalar
+//! code.
 
 #![allow(
     unsafe_code,
     reason = "functions with a target feature are called here, and only here"
 )]
 
+#[macro_use]
 mod chacha;
 mod poly;
+mod short;
 
 use super::rows::Lanes;
 use super::text::ROW;
-use super::{Kernel, Packets, TAG_LEN};
+use super::{Kernel, Packets, State, TAG_LEN};
 
 mod features {
     #![allow(unsafe_code, reason = "the macro asks the processor")]
@@ -31,6 +37,20 @@ impl Avx2 {
 
 impl Kernel for Avx2 {
     const PACKETS: usize = 8;
+
+    #[inline]
+    fn sort(self, states: &[&State], packets: &mut Packets) {
+        // SAFETY: as below.
+        unsafe { chacha::sort(states, packets) }
+    }
+
+    const SHORT: usize = 8;
+
+    #[inline]
+    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        // SAFETY: as below.
+        unsafe { short::keystream(state, blocks, rows) }
+    }
 
     #[inline]
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>) {

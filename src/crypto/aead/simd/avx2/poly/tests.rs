@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::vec::Vec;
 
-use super::super::super::{Kernel, poly1305, rows::ROW};
+use super::super::super::{Kernel, poly1305, text::ROW};
 use super::super::Avx2;
 use super::{four, long};
 
