@@ -37,7 +37,7 @@ pub(super) use one::{open, seal};
 #[cfg(test)]
 pub(super) use plain::Plain;
 use rows::{Lanes, PACKETS};
-use text::ROW;
+use text::{ROW, Text};
 
 /// The code of one instruction set. A value is proof that this machine has it.
 pub(super) trait Kernel: Copy {
@@ -50,13 +50,23 @@ pub(super) trait Kernel: Copy {
         packets.sort(states);
     }
 
-    /// Up to how many blocks [`keystream`](Self::keystream) is better with than [`xor`](Self::xor).
-    const SHORT: usize = 0;
+    /// How many blocks of one packet the kernel makes at a time better than lane by lane: 0, 8 or 24.
+    const ABREAST: usize = 0;
 
-    /// Writes at least `blocks` blocks of one packet's keystream, of which the first is its one-time
-    /// key. At most [`Kernel::SHORT`].
+    /// Writes the first `blocks` blocks of one packet's keystream, or more. The first is its one-time
+    /// key. For kernels whose [`Kernel::ABREAST`] is not 0.
     #[inline]
-    fn keystream(self, _state: &State, _blocks: usize, _rows: &mut [[u8; ROW]; 8]) {}
+    fn keystream_8(self, _state: &State, _blocks: usize, _rows: &mut [[u8; ROW]; 8]) {}
+
+    /// As `keystream_8`, for kernels whose [`Kernel::ABREAST`] is 24.
+    #[inline]
+    fn keystream_24(self, _state: &State, _blocks: usize, _rows: &mut [[u8; ROW]; 24]) {}
+
+    /// Combines the first blocks of a text with keystream; the first block for which there was none.
+    #[inline]
+    fn combine(self, text: &Text<'_>, rows: &[[u8; ROW]]) -> usize {
+        text.combine(rows)
+    }
 
     /// Combines a block of keystream with the row of every lane.
     fn xor(self, packets: &Packets, lanes: &Lanes<'_>);

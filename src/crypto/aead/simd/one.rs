@@ -27,10 +27,12 @@ pub(super) fn seal_one<K: Kernel>(
     text: Text<'_>,
 ) {
     let mut state = State::new(key, nonce);
-    if text.blocks() < K::SHORT {
-        let short = Short::new(kernel, &state, &text);
-        text.combine(short.rows());
-        text.put_tag(&short.tag(kernel, aad, &text));
+    if text.blocks() < K::ABREAST.min(8) {
+        Short::<8>::eight(kernel, &state, &text).seal(kernel, aad, &text);
+        return state.erase();
+    }
+    if text.blocks() < K::ABREAST {
+        Short::<24>::twenty_four(kernel, &state, &text).seal(kernel, aad, &text);
         return state.erase();
     }
     let packets = Packets::of(&state);
@@ -55,21 +57,20 @@ pub(in super::super) fn open<K: Kernel>(
 ) -> Result<(), Forged> {
     let text = Text::in_place(buffer).ok_or(Forged)?;
     let mut state = State::new(key, nonce);
-    let is_authentic = if K::SHORT > 0 {
-        let short = Short::new(kernel, &state, &text);
-        let is_authentic = is_right(&short.tag(kernel, aad, &text), &text);
-        if is_authentic {
-            let block = text.combine(short.rows());
-            if block < text.blocks() {
-                cipher_rest(kernel, &state, text, block);
-            }
-        }
-        is_authentic
-    } else {
+    let block = if K::ABREAST == 0 {
         open_by_lanes(kernel, &state, aad, text)
+    } else if K::ABREAST > 8 && text.blocks() >= 8 {
+        Short::<24>::twenty_four(kernel, &state, &text).open(kernel, aad, &text)
+    } else {
+        Short::<8>::eight(kernel, &state, &text).open(kernel, aad, &text)
     };
+    if let Ok(block) = block
+        && block < text.blocks()
+    {
+        cipher_rest(kernel, &state, text, block);
+    }
     state.erase();
-    is_authentic.then_some(()).ok_or(Forged)
+    block.map(|_| ())
 }
 
 /// Combines one text with its keystream from a block on.
@@ -81,7 +82,13 @@ fn cipher_rest<K: Kernel>(kernel: K, state: &State, text: Text<'_>, block: usize
     cipher(kernel, &packets, &mut lanes, &[text], cursor, |_| true);
 }
 
-fn open_by_lanes<K: Kernel>(kernel: K, state: &State, aad: &[u8], text: Text<'_>) -> bool {
+/// As [`Short::open`], of the whole text.
+fn open_by_lanes<K: Kernel>(
+    kernel: K,
+    state: &State,
+    aad: &[u8],
+    text: Text<'_>,
+) -> Result<usize, Forged> {
     let (packets, texts) = (Packets::of(state), [text]);
     let mut scratch = Scratch::<1>::new();
     let mut lanes = Lanes::new(&mut scratch);
@@ -95,18 +102,45 @@ fn open_by_lanes<K: Kernel>(kernel: K, state: &State, aad: &[u8], text: Text<'_>
     if is_authentic {
         cipher(kernel, &packets, &mut lanes, &texts, cursor, |_| true);
     }
-    is_authentic
+    is_authentic.then_some(text.blocks()).ok_or(Forged)
 }
 
-/// The first blocks of keystream of a message, if it is short all of them.
-struct Short([[u8; ROW]; 8]);
+/// The first blocks of keystream of one message, often all of them.
+struct Short<const ROWS: usize>([[u8; ROW]; ROWS]);
 
-impl Short {
+impl Short<8> {
     #[inline]
-    fn new<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
+    fn eight<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
         let mut rows = [[0; ROW]; 8];
-        kernel.keystream(state, text.blocks().wrapping_add(1).min(8), &mut rows);
+        kernel.keystream_8(state, text.blocks().wrapping_add(1).min(8), &mut rows);
         Self(rows)
+    }
+}
+
+impl Short<24> {
+    #[inline]
+    fn twenty_four<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
+        let mut rows = [[0; ROW]; 24];
+        kernel.keystream_24(state, text.blocks().wrapping_add(1).min(24), &mut rows);
+        Self(rows)
+    }
+}
+
+impl<const ROWS: usize> Short<ROWS> {
+    #[inline]
+    fn seal<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) {
+        kernel.combine(text, self.rows());
+        text.put_tag(&self.tag(kernel, aad, text));
+    }
+
+    /// Opens the first blocks, if the message is authentic; the first block that is left.
+    #[inline]
+    fn open<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) -> Result<usize, Forged> {
+        if is_right(&self.tag(kernel, aad, text), text) {
+            Ok(kernel.combine(text, self.rows()))
+        } else {
+            Err(Forged)
+        }
     }
 
     /// What the text is combined with.
@@ -117,19 +151,15 @@ impl Short {
 
     #[inline]
     fn tag<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) -> [u8; TAG_LEN] {
-        tag_of_one(
-            kernel,
-            self.0.first_chunk::<1>().map_or(&[], |key| key),
-            aad,
-            text.written(),
-        )
+        let key = self.0.get(..1).unwrap_or_default();
+        tag_of_one(kernel, key, aad, text.written())
     }
 }
 
-impl Drop for Short {
+impl<const ROWS: usize> Drop for Short<ROWS> {
     #[inline]
     fn drop(&mut self) {
-        self.0 = [[0; ROW]; 8];
+        self.0 = [[0; ROW]; ROWS];
         zeroize::optimization_barrier(self);
     }
 }

@@ -19,7 +19,7 @@ pub(super) const LEN_MAX: u64 = 0xffff_ffff * 64;
 ///
 /// In place both are the same. Otherwise what is read may be shorter: zeros follow it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Text<'a> {
+pub(in super::super) struct Text<'a> {
     from: *const u8,
     from_len: usize,
     to: *mut u8,

@@ -44,10 +44,10 @@ impl Kernel for Avx2 {
         unsafe { chacha::sort(states, packets) }
     }
 
-    const SHORT: usize = 8;
+    const ABREAST: usize = 8;
 
     #[inline]
-    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+    fn keystream_8(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
         // SAFETY: as below.
         unsafe { short::keystream(state, blocks, rows) }
     }

@@ -1,13 +1,14 @@
 //! ChaCha20 (RFC 8439, section 2.3), horizontal: a register holds a row of the state of four blocks.
 //!
-//! For the first blocks of one packet. Sixteen lanes would mostly be idle, and what takes time is one
-//! round after the other; this needs no packets' tables and no transposition of words. Two sets of
-//! four blocks take hardly longer than one.
+//! For one packet by itself. Sixteen lanes would mostly be idle for a short one, where what takes time
+//! is one round after the other: two sets of four blocks take hardly longer than one. Six sets are a
+//! packet of full size. There are no packets' tables and no transposition of words.
 
 #![allow(unsafe_code, reason = "vector loads and stores of arrays")]
 #![allow(
     clippy::many_single_char_names,
-    reason = "the rows of the state are a, b, c and d in the paper"
+    clippy::similar_names,
+    reason = "the rows of the state are a, b, c and d in the paper, and the sets are numbered"
 )]
 
 use core::arch::x86_64::{
@@ -17,14 +18,14 @@ use core::arch::x86_64::{
 };
 
 use super::super::State;
-use super::super::text::ROW;
+use super::super::text::{ROW, Text};
 use super::Avx512F;
 use super::chacha::CONSTANTS;
 use super::words::transpose_pieces;
 
 /// Writes the first four or eight blocks of keystream.
 #[inline]
-pub(super) fn keystream(_: Avx512F, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+pub(super) fn keystream_8(_: Avx512F, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
     if blocks > 4 {
         // SAFETY: the token says that the processor has the features of the function.
         unsafe { eight(state, rows) }
@@ -32,6 +33,30 @@ pub(super) fn keystream(_: Avx512F, state: &State, blocks: usize, rows: &mut [[u
         // SAFETY: as above.
         unsafe { four(state, rows) }
     }
+}
+
+/// Writes the first twelve blocks of keystream, or all.
+#[inline]
+pub(super) fn keystream_24(_: Avx512F, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 24]) {
+    if blocks > 12 {
+        // SAFETY: as above.
+        unsafe { twenty_four(state, rows) }
+    } else if let Some(rows) = rows.first_chunk_mut() {
+        // SAFETY: as above.
+        unsafe { twelve(state, rows) }
+    }
+}
+
+/// Combines a text with its keystream in whole rows.
+#[inline]
+pub(super) fn combine(_: Avx512F, text: &Text<'_>, rows: &[[u8; ROW]]) -> usize {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline(never)]
+    fn combine(text: &Text<'_>, rows: &[[u8; ROW]]) -> usize {
+        text.combine(rows)
+    }
+    // SAFETY: as above.
+    unsafe { combine(text, rows) }
 }
 
 /// A quarter round on all columns of some sets of four blocks.
@@ -68,25 +93,70 @@ macro_rules! rounds {
 #[inline(never)]
 fn four(state: &State, rows: &mut [[u8; ROW]; 4]) {
     let start = rows_of(state);
-    let [mut a, mut b, mut c, mut d] = start;
-    rounds!(a b c d);
-    store(start, [a, b, c, d], rows);
+    let [mut a0, mut b0, mut c0, mut d0] = start;
+    rounds!(a0 b0 c0 d0);
+    store(start, 0, [a0, b0, c0, d0], rows);
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
 fn eight(state: &State, rows: &mut [[u8; ROW]; 8]) {
     let start = rows_of(state);
-    let [mut a, mut b, mut c, mut d] = start;
-    let d_next = _mm512_add_epi32(d, _mm512_broadcast_i32x4(_mm_set_epi32(0, 0, 0, 4)));
-    let start_next = [a, b, c, d_next];
-    let [mut e, mut f, mut g, mut h] = start_next;
-    rounds!(a b c d, e f g h);
+    let [mut a0, mut b0, mut c0, mut d0] = start;
+    let [mut a1, mut b1, mut c1, mut d1] = later(start, 4);
+    rounds!(a0 b0 c0 d0, a1 b1 c1 d1);
     let ([first, second], _) = rows.as_chunks_mut() else {
         return;
     };
-    store(start, [a, b, c, d], first);
-    store(start_next, [e, f, g, h], second);
+    store(start, 0, [a0, b0, c0, d0], first);
+    store(start, 4, [a1, b1, c1, d1], second);
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline(never)]
+fn twelve(state: &State, rows: &mut [[u8; ROW]; 12]) {
+    let start = rows_of(state);
+    let [mut a0, mut b0, mut c0, mut d0] = start;
+    let [mut a1, mut b1, mut c1, mut d1] = later(start, 4);
+    let [mut a2, mut b2, mut c2, mut d2] = later(start, 8);
+    rounds!(a0 b0 c0 d0, a1 b1 c1 d1, a2 b2 c2 d2);
+    let ([first, second, third], _) = rows.as_chunks_mut() else {
+        return;
+    };
+    store(start, 0, [a0, b0, c0, d0], first);
+    store(start, 4, [a1, b1, c1, d1], second);
+    store(start, 8, [a2, b2, c2, d2], third);
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline(never)]
+fn twenty_four(state: &State, rows: &mut [[u8; ROW]; 24]) {
+    let start = rows_of(state);
+    let [mut a0, mut b0, mut c0, mut d0] = start;
+    let [mut a1, mut b1, mut c1, mut d1] = later(start, 4);
+    let [mut a2, mut b2, mut c2, mut d2] = later(start, 8);
+    let [mut a3, mut b3, mut c3, mut d3] = later(start, 12);
+    let [mut a4, mut b4, mut c4, mut d4] = later(start, 16);
+    let [mut a5, mut b5, mut c5, mut d5] = later(start, 20);
+    rounds!(a0 b0 c0 d0, a1 b1 c1 d1, a2 b2 c2 d2, a3 b3 c3 d3, a4 b4 c4 d4, a5 b5 c5 d5);
+    let ([first, second, third, fourth, fifth, sixth], _) = rows.as_chunks_mut() else {
+        return;
+    };
+    store(start, 0, [a0, b0, c0, d0], first);
+    store(start, 4, [a1, b1, c1, d1], second);
+    store(start, 8, [a2, b2, c2, d2], third);
+    store(start, 12, [a3, b3, c3, d3], fourth);
+    store(start, 16, [a4, b4, c4, d4], fifth);
+    store(start, 20, [a5, b5, c5, d5], sixth);
+}
+
+/// The state of four blocks that come so many blocks later.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn later(start: [__m512i; 4], blocks: i32) -> [__m512i; 4] {
+    let [a, b, c, d] = start;
+    let by = _mm512_broadcast_i32x4(_mm_set_epi32(0, 0, 0, blocks));
+    [a, b, c, _mm512_add_epi32(d, by)]
 }
 
 /// The rows of the state, for four blocks.
@@ -114,9 +184,9 @@ fn rows_of(state: &State) -> [__m512i; 4] {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store(start: [__m512i; 4], end: [__m512i; 4], rows: &mut [[u8; ROW]; 4]) {
+fn store(start: [__m512i; 4], blocks: i32, end: [__m512i; 4], rows: &mut [[u8; ROW]; 4]) {
     let [a, b, c, d] = end;
-    let [a0, b0, c0, d0] = start;
+    let [a0, b0, c0, d0] = later(start, blocks);
     let blocks = transpose_pieces(
         _mm512_add_epi32(a, a0),
         _mm512_add_epi32(b, b0),

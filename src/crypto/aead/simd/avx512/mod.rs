@@ -13,7 +13,7 @@ mod words;
 
 use super::avx2::Avx2;
 use super::rows::Lanes;
-use super::text::ROW;
+use super::text::{ROW, Text};
 use super::{Kernel, Packets, State, TAG_LEN};
 
 mod features {
@@ -64,7 +64,7 @@ impl Avx512F {
 
 impl Kernel for Avx512 {
     const PACKETS: usize = Avx512F::PACKETS;
-    const SHORT: usize = Avx512F::SHORT;
+    const ABREAST: usize = Avx512F::ABREAST;
 
     #[inline]
     fn sort(self, states: &[&State], packets: &mut Packets) {
@@ -72,8 +72,18 @@ impl Kernel for Avx512 {
     }
 
     #[inline]
-    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
-        self.0.keystream(state, blocks, rows);
+    fn keystream_8(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        self.0.keystream_8(state, blocks, rows);
+    }
+
+    #[inline]
+    fn keystream_24(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 24]) {
+        self.0.keystream_24(state, blocks, rows);
+    }
+
+    #[inline]
+    fn combine(self, text: &Text<'_>, rows: &[[u8; ROW]]) -> usize {
+        self.0.combine(text, rows)
     }
 
     #[inline]
@@ -89,7 +99,7 @@ impl Kernel for Avx512 {
 
 impl Kernel for Avx512F {
     const PACKETS: usize = 16;
-    const SHORT: usize = 8;
+    const ABREAST: usize = 24;
 
     #[inline]
     fn sort(self, states: &[&State], packets: &mut Packets) {
@@ -97,8 +107,18 @@ impl Kernel for Avx512F {
     }
 
     #[inline]
-    fn keystream(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
-        chacha_one::keystream(self, state, blocks, rows);
+    fn keystream_8(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 8]) {
+        chacha_one::keystream_8(self, state, blocks, rows);
+    }
+
+    #[inline]
+    fn keystream_24(self, state: &State, blocks: usize, rows: &mut [[u8; ROW]; 24]) {
+        chacha_one::keystream_24(self, state, blocks, rows);
+    }
+
+    #[inline]
+    fn combine(self, text: &Text<'_>, rows: &[[u8; ROW]]) -> usize {
+        chacha_one::combine(self, text, rows)
     }
 
     #[inline]
