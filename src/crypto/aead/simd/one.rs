@@ -28,11 +28,16 @@ pub(super) fn seal_one<K: Kernel>(
 ) {
     let mut state = State::new(key, nonce);
     if text.blocks() < K::ABREAST.min(8) {
-        Short::<8>::eight(kernel, &state, &text).seal(kernel, aad, &text);
+        let mut short = Short::<8>::new();
+        short.fill(kernel, &state, &text);
+        short.seal(kernel, aad, &text);
         return state.erase();
     }
-    if text.blocks() < K::ABREAST {
-        Short::<24>::twenty_four(kernel, &state, &text).seal(kernel, aad, &text);
+    // Beyond, lanes are as fast, and combine the text at once.
+    if text.blocks() < K::ABREAST.min(12) {
+        let mut short = Short::<24>::new();
+        short.fill(kernel, &state, &text);
+        short.seal(kernel, aad, &text);
         return state.erase();
     }
     let packets = Packets::of(&state);
@@ -60,9 +65,13 @@ pub(in super::super) fn open<K: Kernel>(
     let block = if K::ABREAST == 0 {
         open_by_lanes(kernel, &state, aad, text)
     } else if K::ABREAST > 8 && text.blocks() >= 8 {
-        Short::<24>::twenty_four(kernel, &state, &text).open(kernel, aad, &text)
+        let mut short = Short::<24>::new();
+        short.fill(kernel, &state, &text);
+        short.open(kernel, aad, &text)
     } else {
-        Short::<8>::eight(kernel, &state, &text).open(kernel, aad, &text)
+        let mut short = Short::<8>::new();
+        short.fill(kernel, &state, &text);
+        short.open(kernel, aad, &text)
     };
     if let Ok(block) = block
         && block < text.blocks()
@@ -110,23 +119,26 @@ struct Short<const ROWS: usize>([[u8; ROW]; ROWS]);
 
 impl Short<8> {
     #[inline]
-    fn eight<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
-        let mut rows = [[0; ROW]; 8];
-        kernel.keystream_8(state, text.blocks().wrapping_add(1).min(8), &mut rows);
-        Self(rows)
+    fn fill<K: Kernel>(&mut self, kernel: K, state: &State, text: &Text<'_>) {
+        let blocks = text.blocks().wrapping_add(1).min(8);
+        kernel.keystream_8(state, blocks, &mut self.0);
     }
 }
 
 impl Short<24> {
     #[inline]
-    fn twenty_four<K: Kernel>(kernel: K, state: &State, text: &Text<'_>) -> Self {
-        let mut rows = [[0; ROW]; 24];
-        kernel.keystream_24(state, text.blocks().wrapping_add(1).min(24), &mut rows);
-        Self(rows)
+    fn fill<K: Kernel>(&mut self, kernel: K, state: &State, text: &Text<'_>) {
+        let blocks = text.blocks().wrapping_add(1).min(24);
+        kernel.keystream_24(state, blocks, &mut self.0);
     }
 }
 
 impl<const ROWS: usize> Short<ROWS> {
+    #[inline]
+    const fn new() -> Self {
+        Self([[0; ROW]; ROWS])
+    }
+
     #[inline]
     fn seal<K: Kernel>(&self, kernel: K, aad: &[u8], text: &Text<'_>) {
         kernel.combine(text, self.rows());
