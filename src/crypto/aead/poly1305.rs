@@ -4,7 +4,7 @@
 //! for carries: the clamping of `r` makes that room. It clears the top four bits of each of its
 //! 32-bit words, and the low two of all but the first, so that `5/4` of those is a whole number and
 //! stands for them where a product passes 2^130. [`wide`] is for 64-bit machines: four wide products
-//! a block. [`narrow`] is the same with 32-bit words: sixteen.
+//! a block. `narrow` is the same with 32-bit words: sixteen.
 //!
 //! No branch and no address depends on the key or the message, only on lengths. Not here: messages
 //! that do not fill their last block otherwise than by the AEAD's zero padding.

@@ -13,6 +13,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod batch;
+#[cfg(target_arch = "x86_64")]
+mod cost;
 mod driver;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;

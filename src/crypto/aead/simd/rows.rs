@@ -356,7 +356,7 @@ fn usize_of(lane: u32) -> usize {
     usize::try_from(lane).unwrap_or(0)
 }
 
-/// No message has as many blocks as this cannot say: see [`LEN_MAX`].
+/// No message has as many blocks as this cannot say: see [`Text`].
 #[inline]
 fn number(block: usize) -> u32 {
     u32::try_from(block).unwrap_or(u32::MAX)

@@ -163,4 +163,5 @@ unsafe fn copy_short(mut from: *const u8, mut to: *mut u8, len: usize) {
         )+};
     }
     steps!(64 32 16 8 4 2 1);
+    let _ = (from, to);
 }

@@ -17,6 +17,7 @@ use core::arch::x86_64::{
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
 
+use super::super::cost::{Cost, blocks};
 use super::super::text::ROW;
 use super::super::{TAG_LEN, poly1305};
 use blocks::{BIT, Block, Edge, Ends, align, before_end, bits, ending, full, longest};
@@ -59,8 +60,8 @@ pub(super) fn tags(keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN
 #[inline]
 fn is_worth_four(texts: &[&[u8]]) -> bool {
     let longest = texts.iter().map(|text| blocks(text)).max();
-    let apart = texts.iter().map(|text| Cost::of_one(blocks(text)));
-    Cost::FOUR.of(longest.unwrap_or(0)) < apart.sum()
+    let apart = texts.iter().map(|text| cost_of_one(blocks(text)));
+    FOUR.of(longest.unwrap_or(0)) < apart.sum()
 }
 
 /// The tag of one text.
@@ -68,57 +69,30 @@ fn is_worth_four(texts: &[&[u8]]) -> bool {
 #[inline]
 fn one(key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
     let blocks = blocks(text);
-    if Cost::LONG.of(blocks) < Cost::SCALAR.of(blocks) {
+    if LONG.of(blocks) < Cost::SCALAR.of(blocks) {
         long(key, text)
     } else {
         poly1305::tag(one_time(key).0, &[], text)
     }
 }
 
-/// How many cycles something takes on Zen 4.
-///
-/// So four texts are worth their vectors from 145 bytes on, three from 273, two never; one text is
-/// from 753 bytes on. Two chains of scalar code side by side are slower than one after the other
-/// below 192 bytes, and no match for vectors above.
-struct Cost {
-    once: usize,
-    per_block: usize,
-}
+/// [`long`], for one text: worth it from 753 bytes on. Two chains of scalar code side by side are
+/// slower than one after the other below 192 bytes, and no match for vectors above.
+const LONG: Cost = Cost {
+    once: 350,
+    per_block: 7,
+};
 
-impl Cost {
-    /// The scalar code, for one text.
-    const SCALAR: Self = Self {
-        once: 8,
-        per_block: 14,
-    };
-    /// [`long`], for one text.
-    const LONG: Self = Self {
-        once: 350,
-        per_block: 7,
-    };
-    /// [`four`], for as many texts, and the blocks of the longest.
-    const FOUR: Self = Self {
-        once: 345,
-        per_block: 25,
-    };
+/// [`four`], for as many texts, and the blocks of the longest. So four are worth their vectors from
+/// 145 bytes on, three from 273, two never.
+const FOUR: Cost = Cost {
+    once: 345,
+    per_block: 25,
+};
 
-    #[inline]
-    const fn of(&self, blocks: usize) -> usize {
-        self.per_block
-            .saturating_mul(blocks)
-            .saturating_add(self.once)
-    }
-
-    #[inline]
-    fn of_one(blocks: usize) -> usize {
-        Self::SCALAR.of(blocks).min(Self::LONG.of(blocks))
-    }
-}
-
-/// How many blocks are absorbed for a text, with that of the lengths.
 #[inline]
-const fn blocks(text: &[u8]) -> usize {
-    text.len().div_ceil(16).wrapping_add(1)
+fn cost_of_one(blocks: usize) -> usize {
+    Cost::SCALAR.of(blocks).min(LONG.of(blocks))
 }
 
 /// The tags of four texts.

@@ -20,6 +20,7 @@ use core::arch::x86_64::{
 };
 
 use super::super::TAG_LEN;
+use super::super::cost::{Cost, blocks};
 use super::super::poly1305;
 use super::super::text::ROW;
 use super::limbs::{BLOCK_END, Factor, Limbs, Sum};
@@ -28,11 +29,18 @@ use super::{Avx512, poly_one};
 /// How many texts go side by side.
 const SIDE_BY_SIDE: usize = 8;
 
-/// From how many texts on this pays.
-const BATCH: usize = 3;
+/// [`tags_of_lanes`], for eight texts or fewer, and the blocks of the longest. So texts of 64 bytes
+/// go side by side from seven on, of 256 from four, of 1420 from six.
+const LANES: Cost = Cost {
+    once: 320,
+    per_block: 30,
+};
 
-/// From how many bytes on a single text is better off with vectors than with scalar code.
-const LONG: usize = 352;
+/// [`poly_one`], for one text: worth it from 321 bytes on.
+const ONE: Cost = Cost {
+    once: 220,
+    per_block: 4,
+};
 
 /// The bits of r that may be set, in two halves.
 pub(super) const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
@@ -41,7 +49,7 @@ pub(super) const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc
 pub(super) fn tags(token: Avx512, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
     let groups = keys.chunks(SIDE_BY_SIDE).zip(texts.chunks(SIDE_BY_SIDE));
     for ((keys, texts), tags) in groups.zip(tags.chunks_mut(SIDE_BY_SIDE)) {
-        if texts.len() < BATCH {
+        if !are_alike(texts) && cost_apart(texts) < cost_side_by_side(texts) {
             for ((key, text), tag) in keys.iter().zip(texts).zip(tags) {
                 *tag = tag_of_one(token, key, text);
             }
@@ -57,10 +65,32 @@ pub(super) fn tags(token: Avx512, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mu
 
 #[inline]
 fn tag_of_one(token: Avx512, key: &[u8; ROW], text: &[u8]) -> [u8; TAG_LEN] {
+    let blocks = blocks(text);
     match key.first_chunk() {
-        Some(key) if text.len() < LONG => poly1305::tag(key, &[], text),
+        Some(key) if Cost::SCALAR.of(blocks) < ONE.of(blocks) => poly1305::tag(key, &[], text),
         _ => poly_one::tag(token, key, text),
     }
+}
+
+/// Whether the vectors are full of texts of one size, which come in order of their sizes. Mostly so.
+#[inline]
+const fn are_alike(texts: &[&[u8]]) -> bool {
+    match texts {
+        [first, .., last] => texts.len() == SIDE_BY_SIDE && first.len() == last.len(),
+        _ => false,
+    }
+}
+
+#[inline]
+fn cost_apart(texts: &[&[u8]]) -> usize {
+    let each = texts.iter().map(|text| blocks(text));
+    each.map(|blocks| Cost::SCALAR.of(blocks).min(ONE.of(blocks)))
+        .sum()
+}
+
+#[inline]
+fn cost_side_by_side(texts: &[&[u8]]) -> usize {
+    LANES.of(texts.iter().map(|text| blocks(text)).max().unwrap_or(0))
 }
 
 /// What lies in each lane. Lanes without a text repeat the first.
