@@ -12,7 +12,7 @@ from pathlib import Path
 # The only place for it, and the most that may be there. Who needs more says why in the change that
 # raises it.
 HOME = "src/crypto/aead/simd/"
-MOST = 72
+MOST = 73
 
 WORD = re.compile(r"\bunsafe\b(?=\s*(\{|fn\b|impl\b|trait\b|extern\b))|\bunsafe\s*$")
 NO_CODE = re.compile(r'//.*|"(?:\\.|[^"\\])*"')

@@ -348,6 +348,22 @@ mod tests {
         }
     }
 
+    /// Nor must what it has given before it panics.
+    #[test]
+    fn an_iterator_that_panics_does_not_leave_plaintext_that_looks_sealed() {
+        for count in 1..4 {
+            let mut jobs: Vec<_> = (0..count).map(|_| job()).collect();
+            let mut left = jobs.iter_mut();
+            let panics = core::iter::from_fn(|| Some(left.next().expect("on purpose")));
+            let run = std::panic::AssertUnwindSafe(|| SealJob::run_all(panics));
+            assert!(std::panic::catch_unwind(run).is_err());
+            for job in &mut jobs {
+                let datagram = job.datagram();
+                assert!(!datagram.windows(4).any(|bytes| bytes == [0x55; 4]));
+            }
+        }
+    }
+
     #[test]
     fn jobs_run_once() {
         let mut job = job();

@@ -1,11 +1,13 @@
 //! Many messages at a time, of any sessions and sizes.
 
+use core::iter;
+
 use super::driver::{Cursor, cipher, is_right, run};
 use super::one::{open, seal_one};
 use super::rows::{Lanes, PACKETS, Scratch};
 use super::stack::Stack;
 use super::text::{ROW, Text};
-use super::window::{Chunk, WINDOW, Window};
+use super::window::{Chunk, Unsealed, WINDOW, Window};
 use super::{Kernel, OpenLane, Packets, SealLane, TAG_LEN, nonce};
 
 /// Seals the messages of an iterator, and erases their keys.
@@ -15,24 +17,27 @@ pub(in super::super) fn seal_batch<'a, K: Kernel>(
     first: SealLane<'a>,
     rest: &mut impl Iterator<Item = SealLane<'a>>,
 ) {
-    let Some(second) = rest.next() else {
-        if let Some(text) = text_of(first.source, first.buffer) {
-            let nonce = nonce(first.counter);
-            seal_one(kernel, first.key.expose(), &nonce, &[], text);
+    let SealLane { key, counter, .. } = first;
+    let text = Unsealed::new(text_of(first.source, first.buffer));
+    let second = rest.next();
+    let text = text.release();
+    let Some(second) = second else {
+        if let Some(text) = text {
+            seal_one(kernel, key.expose(), &nonce(counter), &[], text);
         }
-        return first.key.erase();
+        return key.erase();
     };
-    let mut window = Window::new();
-    for lane in [first, second].into_iter().chain(rest) {
-        match text_of(lane.source, lane.buffer) {
-            Some(text) => window.push(lane.key, lane.counter, text),
-            None => lane.key.erase(),
-        }
+    let mut window = Window::of_plaintexts();
+    window.push_or_erase(key, counter, text);
+    for lane in iter::once(second).chain(rest) {
+        let text = text_of(lane.source, lane.buffer);
+        window.push_or_erase(lane.key, lane.counter, text);
         if window.is_full() {
             break;
         }
     }
     window.each_chunk(K::PACKETS, |chunk| seal_chunk(kernel, chunk));
+    window.is_done();
 }
 
 #[inline]

@@ -85,6 +85,13 @@ impl<'a> Text<'a> {
         unsafe { self.to.add(self.len).cast::<[u8; TAG_LEN]>().read() }
     }
 
+    /// Overwrites what is written of the message, its tag too, with zeros.
+    #[cold]
+    pub(super) fn erase(&self) {
+        // SAFETY: the constructors have seen `len` and 16 more bytes.
+        unsafe { self.to.write_bytes(0, self.len.wrapping_add(TAG_LEN)) }
+    }
+
     /// Where a block is read and where it is written. It may be followed if the block is a full one.
     #[inline]
     pub(super) const fn row(&self, block: usize) -> (*const [u8; ROW], *mut [u8; ROW]) {

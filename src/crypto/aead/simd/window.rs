@@ -13,6 +13,8 @@ pub(super) const WINDOW: usize = 64;
 pub(super) struct Window<'a> {
     states: Stack<State, WINDOW>,
     texts: Stack<Text<'a>, WINDOW>,
+    /// Whether the texts are plaintexts that their owners believe to be sealed.
+    is_plain: bool,
 }
 
 impl<'a> Window<'a> {
@@ -21,7 +23,23 @@ impl<'a> Window<'a> {
         Self {
             states: Stack::new(),
             texts: Stack::new(),
+            is_plain: false,
         }
+    }
+
+    /// For messages to be sealed. If the iterator that gives them panics, those that it has given are
+    /// erased: plaintext must not pass for ciphertext.
+    #[inline]
+    pub(super) const fn of_plaintexts() -> Self {
+        let mut window = Self::new();
+        window.is_plain = true;
+        window
+    }
+
+    /// To be called when all texts have been sealed.
+    #[inline]
+    pub(super) const fn is_done(&mut self) {
+        self.is_plain = false;
     }
 
     #[inline]
@@ -40,6 +58,20 @@ impl<'a> Window<'a> {
         self.states.push(State::new(key.expose(), &nonce(counter)));
         self.texts.push(text);
         key.erase();
+    }
+
+    /// Takes a message in, if it has a text, and erases its key.
+    #[inline]
+    pub(super) fn push_or_erase(
+        &mut self,
+        key: &mut AeadKey,
+        counter: u64,
+        text: Option<Text<'a>>,
+    ) {
+        match text {
+            Some(text) => self.push(key, counter, text),
+            None => key.erase(),
+        }
     }
 
     /// Calls `work` with chunks of up to `packets` messages of similar length.
@@ -83,10 +115,37 @@ impl<'a> Window<'a> {
 impl Drop for Window<'_> {
     #[inline]
     fn drop(&mut self) {
+        if self.is_plain {
+            self.texts.get().iter().for_each(Text::erase);
+        }
         for state in self.states.get_mut() {
             *state = State::ZERO;
         }
         zeroize::optimization_barrier(self);
+    }
+}
+
+/// A plaintext that its owner believes to be sealed; erased unless it is released.
+pub(super) struct Unsealed<'a>(Option<Text<'a>>);
+
+impl<'a> Unsealed<'a> {
+    #[inline]
+    pub(super) const fn new(text: Option<Text<'a>>) -> Self {
+        Self(text)
+    }
+
+    #[inline]
+    pub(super) fn release(mut self) -> Option<Text<'a>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unsealed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(text) = &self.0 {
+            text.erase();
+        }
     }
 }
 
