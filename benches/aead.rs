@@ -1,8 +1,8 @@
-//! The cipher step alone, as the library runs it, beside the crate that the portable backend calls.
+//! The cipher step alone, as the library runs it, beside the `chacha20poly1305` crate.
 //!
 //! `job` is `SealJob::run` and `OpenJob::run`, `batch` is `run_all` over 16 of them (times are for
-//! all 16), `bare` is `chacha20poly1305` as the portable backend calls it. Beginning and finishing the jobs
-//! is not timed. One group for each backend and direction.
+//! all 16), with the backend that is detected, whose name the group has. `bare` is the crate, as built
+//! without flags, with a cipher made for each message. Beginning and finishing the jobs is not timed.
 
 mod support;
 

@@ -188,8 +188,8 @@ pub(crate) fn ipv4(length: usize) -> Vec<u8> {
     packet
 }
 
-/// The AEAD alone: the `chacha20poly1305` crate as the portable backend calls it, which keeps keys
-/// as bytes and makes a cipher of them for each message.
+/// A yardstick: the `chacha20poly1305` crate, with a cipher made for each message, of a key that is
+/// kept as bytes, as jobs keep theirs.
 pub(crate) mod bare {
     use core::hint::black_box;
 
