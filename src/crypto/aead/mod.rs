@@ -193,7 +193,7 @@ pub(crate) fn open_batch<'a>(lanes: impl IntoIterator<Item = OpenLane<'a>>) {
     }
 }
 
-/// Seals a cookie with XChaCha20-Poly1305. Rare, so only the portable code does it.
+/// Seals a cookie with XChaCha20-Poly1305. Rare, so no backend has code of its own for it.
 pub(crate) fn xseal(
     key: &[u8; 32],
     nonce: &[u8; 24],

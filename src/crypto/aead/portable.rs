@@ -1,8 +1,8 @@
 //! The portable backend: one message after the other, in safe code.
 //!
-//! The fallback on every target, and the code of cold paths. Handshakes and, where there is no
-//! vector kernel, transport messages run [`soft`]. Cookies, which are rare and have the extended
-//! nonce, run the `chacha20poly1305` crate. It too verifies the tag, in constant time, before it
+//! The fallback on every target, and the code of cookies. Where there is no vector kernel, handshakes
+//! and transport messages run [`soft`]. Cookies, which are rare and have the extended nonce, run the
+//! `chacha20poly1305` crate on every backend. It too verifies the tag, in constant time, before it
 //! decrypts anything, and erases its copies of the key, the keystream and the one-time key; the
 //! running Poly1305 state is erased by the `poly1305` crate if that one's `zeroize` feature is on.
 
