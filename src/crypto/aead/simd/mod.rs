@@ -128,12 +128,23 @@ impl Packets {
         nonce: [[0; PACKETS]; 3],
     };
 
-    /// The state of one packet.
+    /// The state of one packet, in every entry.
     #[inline]
-    fn of(state: &State) -> Self {
-        let mut packets = Self::ZERO;
-        packets.sort(&[state]);
-        packets
+    const fn of(State(state): &State) -> Self {
+        let [k0, k1, k2, k3, k4, k5, k6, k7, _, n0, n1, n2, ..] = *state;
+        Self {
+            key: [
+                [k0; PACKETS],
+                [k1; PACKETS],
+                [k2; PACKETS],
+                [k3; PACKETS],
+                [k4; PACKETS],
+                [k5; PACKETS],
+                [k6; PACKETS],
+                [k7; PACKETS],
+            ],
+            nonce: [[n0; PACKETS], [n1; PACKETS], [n2; PACKETS]],
+        }
     }
 
     /// What [`Kernel::sort`] does unless a kernel does it faster.
