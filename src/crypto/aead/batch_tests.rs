@@ -301,3 +301,36 @@ fn every_flipped_bit_is_noticed_and_costs_the_neighbours_nothing() {
         }
     }
 }
+
+/// Who catches the panic holds messages that were taken to be sealed, and would send them.
+#[test]
+fn an_iterator_that_panics_leaves_no_plaintext_behind() {
+    const TEXT: [u8; 40] = [0x55; 40];
+    for backend in Backend::available() {
+        for taken in [1, 2, 3, 17, 63, 64, 65, 130] {
+            let mut keys = vec![AeadKey::with_backend(Secret::new([7; 32]), backend); taken];
+            let mut buffers = vec![[&TEXT[..], &[0; TAG_LEN]].concat(); taken];
+            let mut lanes = keys.iter_mut().zip(&mut buffers).zip(0..);
+            let lanes = core::iter::from_fn(|| {
+                let ((key, buffer), counter) = lanes.next().expect("the end");
+                Some(SealLane {
+                    key,
+                    counter,
+                    source: None,
+                    buffer,
+                })
+            });
+            let sealing = std::panic::AssertUnwindSafe(|| seal_batch(lanes));
+            std::panic::catch_unwind(sealing).expect_err("it panics");
+            for (buffer, counter) in buffers.iter().zip(0..) {
+                let mut sealed = [&TEXT[..], &[0; TAG_LEN]].concat();
+                oracle::seal(&[7; 32], &nonce(counter), &[], &mut sealed);
+                let is_erased = buffer.iter().all(|byte| *byte == 0);
+                assert!(
+                    is_erased || *buffer == sealed,
+                    "{backend}, {counter} of {taken}"
+                );
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use super::super::TAG_LEN;
 use super::super::text::ROW;
 use super::Avx512;
 use super::limbs::{BLOCK_END, Factor, Limbs, Sum};
-use super::poly::CLAMP;
+use super::poly::{CLAMP, part};
 
 /// Blocks of a group: one for each lane.
 const GROUP: usize = 8;
@@ -125,8 +125,10 @@ impl<'t> Groups<'t> {
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     fn load_part(&self, at: usize) -> __m512i {
+        let mask = self.mask(at);
+        let row = part(mask, self.pointer(at));
         // SAFETY: no byte is touched but those that the mask finds within the text.
-        unsafe { _mm512_maskz_loadu_epi8(self.mask(at), self.pointer(at).cast()) }
+        unsafe { _mm512_maskz_loadu_epi8(mask, row.cast()) }
     }
 }
 
