@@ -40,11 +40,11 @@ const NUMBER: Range<usize> = 20..28;
 const BUFFER: usize = PACKET + 15 + DATA_OVERHEAD;
 
 /// Packets that go to a worker at once: many fill the lanes of the cipher, few are soon done.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// Batches that a side has under way for each worker: one to work on and one to go on with.
 const DEPTH: usize = 2;
 /// Batches of buffers in circulation, which bound the memory and how far the clients are ahead.
-const CIRCULATING: usize = 24;
+const CIRCULATING: usize = 16;
 
 /// How often each number of workers is measured.
 const ROUNDS: usize = 5;

@@ -248,7 +248,8 @@ mod tests {
     fn every_backend_is_here_or_not_here() {
         let line = backends();
         for known in KNOWN {
-            assert_eq!(line.matches(known).count(), 1, "{line}");
+            let words = line.split(|letter: char| !letter.is_alphanumeric());
+            assert_eq!(words.filter(|word| *word == known).count(), 1, "{line}");
         }
     }
 }
