@@ -165,7 +165,8 @@ impl fmt::Debug for OpenLane<'_> {
 
 /// Seals every lane as [`AeadKey::seal`] or `AeadKey::seal_from` would, up to the first `None`.
 ///
-/// A backend that works across lanes gathers its own here; the portable one takes each as it comes.
+/// A backend that works across lanes takes those that follow too, up to a window, whatever their own
+/// backend is; the portable one takes each as it comes.
 #[inline]
 pub(crate) fn seal_batch<'a>(lanes: impl IntoIterator<Item = SealLane<'a>>) {
     let mut lanes = lanes.into_iter().fuse();

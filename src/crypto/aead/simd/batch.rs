@@ -17,6 +17,7 @@ pub(in super::super) fn seal_batch<'a, K: Kernel>(
     first: SealLane<'a>,
     rest: &mut impl Iterator<Item = SealLane<'a>>,
 ) {
+    const { assert!(0 < K::PACKETS && K::PACKETS <= PACKETS) };
     let SealLane { key, counter, .. } = first;
     let text = Unsealed::new(text_of(first.source, first.buffer));
     let second = rest.next();

@@ -43,7 +43,7 @@ use text::{ROW, Text};
 
 /// The code of one instruction set. A value is proof that this machine has it.
 pub(super) trait Kernel: Copy {
-    /// How many packets a chunk has: as many as the kernel computes one-time keys in one go.
+    /// How many packets a chunk has: as many as the kernel computes one-time keys in one go, at most 16.
     const PACKETS: usize;
 
     /// Sorts the states of up to [`Kernel::PACKETS`] packets by word.

@@ -102,11 +102,11 @@ impl<'a> Text<'a> {
         )
     }
 
-    /// What stands where it is written. Not while a lane is at work on it.
+    /// What stands where it is written. To be dropped before a kernel runs, or anything else here writes.
     #[inline]
     pub(super) const fn written(&self) -> &[u8] {
         // SAFETY: `to` and `len` are those of a slice borrowed for 'a, and nothing writes to it while
-        // the result is borrowed: the kernels write only inside `Lanes::run`.
+        // the result is borrowed: it is borrowed to compute a tag, which writes nothing, and only then.
         unsafe { core::slice::from_raw_parts(self.to, self.len) }
     }
 
