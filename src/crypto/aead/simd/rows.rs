@@ -251,6 +251,11 @@ impl<'a> Lanes<'a> {
         to: *mut [u8; ROW],
         count: usize,
     ) {
+        if count == 1 {
+            self.write_lane(packet, block, Row { from, to });
+            self.len = self.len.wrapping_add(1);
+            return;
+        }
         for done in (0..count).step_by(PIECE) {
             let (from, to) = (from.wrapping_add(done), to.wrapping_add(done));
             let block = block.wrapping_add(number(done));
@@ -261,6 +266,20 @@ impl<'a> Lanes<'a> {
             });
         }
         self.len = self.len.wrapping_add(count);
+    }
+
+    /// Writes the lane behind the last one.
+    #[inline]
+    fn write_lane(&mut self, packet: u32, block: u32, row: Row) {
+        if let (Some(packet_of), Some(block_of), Some(row_of)) = (
+            self.packet.get_mut(self.len),
+            self.block.get_mut(self.len),
+            self.rows.get_mut(self.len),
+        ) {
+            packet_of.write(packet);
+            block_of.write(block);
+            row_of.write(row);
+        }
     }
 
     /// Writes a piece of lanes, `ahead` lanes behind the last one.
