@@ -61,7 +61,8 @@ impl<B: AsMut<[u8]>, E: Copy> OpenJob<B, E> {
     /// Opens many datagrams, of any sessions and sizes, at once. A forged one costs its neighbours
     /// nothing.
     ///
-    /// `jobs` is a `&mut [OpenJob]`, a `&mut Vec<OpenJob>` or any iterator over `&mut OpenJob`.
+    /// `jobs` is a `&mut [OpenJob]`, a `&mut Vec<OpenJob>` or any iterator over `&mut OpenJob`. Vector
+    /// code works on up to 64 of them at a time, and takes some 20 KiB of stack for it.
     pub fn run_all<'j>(jobs: impl IntoIterator<Item = &'j mut Self>)
     where
         Self: 'j,
