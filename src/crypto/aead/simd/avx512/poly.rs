@@ -53,11 +53,13 @@ pub(super) fn tags(token: Avx512, keys: &[[u8; ROW]], texts: &[&[u8]], tags: &mu
             for ((key, text), tag) in keys.iter().zip(texts).zip(tags) {
                 *tag = tag_of_one(token, key, text);
             }
-        } else if let Some(lanes) = Lanes::new(keys, texts) {
+        } else if let ([key, ..], [text, ..]) = (keys, texts) {
+            let mut lanes = Lanes::all(key, text);
+            lanes.fill(keys, texts);
             // SAFETY: the token says that the processor has the features of the function.
-            let made = unsafe { tags_of_lanes(token, &lanes) };
-            for (tag, (low, high)) in tags.iter_mut().zip(made) {
-                *tag = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
+            let (lows, highs) = unsafe { tags_of_lanes(token, &lanes) };
+            for ((tag, low), high) in tags.iter_mut().zip(&lows).zip(&highs) {
+                *tag = (u128::from(*low) | u128::from(*high) << 64).to_le_bytes();
             }
         }
     }
@@ -110,36 +112,43 @@ struct Lanes<'t> {
 }
 
 impl<'t> Lanes<'t> {
+    /// One text in every lane.
     #[inline]
-    fn new(keys: &'t [[u8; ROW]], texts: &[&'t [u8]]) -> Option<Self> {
-        let mut lanes = Self {
-            keys: [keys.first()?; SIDE_BY_SIDE],
-            texts: [texts.first()?; SIDE_BY_SIDE],
+    const fn all(key: &'t [u8; ROW], text: &'t [u8]) -> Self {
+        Self {
+            keys: [key; SIDE_BY_SIDE],
+            texts: [text; SIDE_BY_SIDE],
             starts: [0; SIDE_BY_SIDE],
             lengths: [0; SIDE_BY_SIDE],
-            groups: texts.iter().map(|text| text.len().div_ceil(ROW)).max()?,
+            groups: 0,
             full: 0..0,
-        };
-        for (place, key) in lanes.keys.iter_mut().zip(keys) {
+        }
+    }
+
+    /// Gives each text a lane, from the first on.
+    #[inline]
+    fn fill(&mut self, keys: &'t [[u8; ROW]], texts: &[&'t [u8]]) {
+        for (place, key) in self.keys.iter_mut().zip(keys) {
             *place = key;
         }
-        for (place, text) in lanes.texts.iter_mut().zip(texts) {
+        for (place, text) in self.texts.iter_mut().zip(texts) {
             *place = text;
         }
-        let blocks = lanes.groups.saturating_mul(4);
+        let groups = self.texts.iter().map(|text| text.len().div_ceil(ROW));
+        self.groups = groups.max().unwrap_or(0);
+        let blocks = self.groups.saturating_mul(4);
         let mut latest = 0;
         let mut all_whole = true;
-        let places = lanes.starts.iter_mut().zip(&mut lanes.lengths);
-        for (text, (start, length)) in lanes.texts.iter().zip(places) {
+        let places = self.starts.iter_mut().zip(&mut self.lengths);
+        for (text, (start, length)) in self.texts.iter().zip(places) {
             let first = blocks.saturating_sub(text.len().div_ceil(TAG_LEN));
             latest = latest.max(first);
             all_whole &= text.len().is_multiple_of(TAG_LEN);
-            *start = u64::try_from(first).ok()?;
-            *length = u64::try_from(text.len()).ok()?;
+            *start = u64::try_from(first).unwrap_or(u64::MAX);
+            *length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         }
-        let end = lanes.groups.saturating_sub(usize::from(!all_whole));
-        lanes.full = latest.div_ceil(4)..end;
-        Some(lanes)
+        let end = self.groups.saturating_sub(usize::from(!all_whole));
+        self.full = latest.div_ceil(4)..end;
     }
 
     /// Where the first group of each text would begin if all were as long as the longest.
@@ -183,7 +192,7 @@ fn shifted(bits: u64, by: usize, shift: impl Fn(u64, u32) -> Option<u64>) -> u64
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline(never)]
-fn tags_of_lanes(_: Avx512, lanes: &Lanes<'_>) -> impl Iterator<Item = (u64, u64)> + use<> {
+fn tags_of_lanes(_: Avx512, lanes: &Lanes<'_>) -> ([u64; SIDE_BY_SIDE], [u64; SIDE_BY_SIDE]) {
     let [k0, k1, k2, k3, k4, k5, k6, k7] = lanes.keys;
     let [r_low, r_high, s_low, s_high, ..] = transpose([
         load(k0),
@@ -213,7 +222,7 @@ fn tags_of_lanes(_: Avx512, lanes: &Lanes<'_>) -> impl Iterator<Item = (u64, u64
     let tag_high = _mm512_add_epi64(high, s_high);
     let one = _mm512_set1_epi64(1);
     let tag_high = _mm512_mask_add_epi64(tag_high, carry, tag_high, one);
-    store_words(tag_low).into_iter().zip(store_words(tag_high))
+    (store_words(tag_low), store_words(tag_high))
 }
 
 /// The value after all blocks of all texts.
@@ -440,7 +449,8 @@ mod tests {
     fn rows_without_text_lead_nowhere_else() {
         let texts: [&[u8]; 3] = [&[1; 300], &[], &[2; 70]];
         let keys = [[0; ROW]; 3];
-        let lanes = Lanes::new(&keys, &texts).unwrap();
+        let mut lanes = Lanes::all(&keys[0], texts[0]);
+        lanes.fill(&keys, &texts);
         for group in 0..lanes.groups {
             let rows = lanes.origins().into_iter().zip(lanes.masks(group));
             for ((origin, mask), text) in rows.zip(lanes.texts) {
