@@ -334,3 +334,25 @@ fn an_iterator_that_panics_leaves_no_plaintext_behind() {
         }
     }
 }
+
+#[test]
+fn an_iterator_that_panics_leaves_no_verdict_behind() {
+    for backend in Backend::available().filter(|backend| *backend != Backend::PORTABLE) {
+        for taken in [1, 2, 17] {
+            let mut keys = vec![AeadKey::with_backend(Secret::new([7; 32]), backend); taken];
+            let mut buffers = vec![[0x55; 56]; taken];
+            let mut verdicts = vec![true; taken];
+            let lanes = keys.iter_mut().zip(&mut buffers).zip(&mut verdicts);
+            let mut lanes = lanes.map(|((key, buffer), authentic)| OpenLane {
+                key,
+                counter: 0,
+                buffer,
+                authentic,
+            });
+            let panics = core::iter::from_fn(|| Some(lanes.next().expect("the end")));
+            let opening = std::panic::AssertUnwindSafe(|| open_batch(panics));
+            std::panic::catch_unwind(opening).expect_err("it panics");
+            assert_eq!(verdicts, vec![false; taken], "{backend}");
+        }
+    }
+}

@@ -84,6 +84,9 @@ pub(in super::super) fn open_batch<'a, K: Kernel>(
     first: OpenLane<'a>,
     rest: &mut impl Iterator<Item = OpenLane<'a>>,
 ) {
+    const { assert!(0 < K::PACKETS && K::PACKETS <= PACKETS) };
+    // Whatever it was before, also if the iterator panics now.
+    *first.authentic = false;
     let Some(second) = rest.next() else {
         let nonce = nonce(first.counter);
         *first.authentic = open(kernel, first.key.expose(), &nonce, &[], first.buffer).is_ok();

@@ -4,7 +4,8 @@
 //! are too small to fill its lanes, so the lanes of one pass belong to all packets of a chunk: first
 //! one lane each for the one-time keys, then the packets' blocks one after the other. Sealing makes
 //! the ciphertext and then the tags. Opening makes the one-time keys, then the tags, and deciphers
-//! only what is authentic, so that a forged message leaves no plaintext and costs no pass.
+//! only what is authentic, so that a forged message leaves no plaintext. What it costs is the pass
+//! that makes its key, and its tag.
 //!
 //! Nothing here depends on secret bytes but the verdict itself: lanes follow from lengths.
 
@@ -113,7 +114,6 @@ fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u32; W
 }
 
 /// The states of a chunk, by word: `key[word][packet]`. Entries without a packet are of no account.
-#[derive(Clone)]
 #[repr(align(64))]
 pub(super) struct Packets {
     /// Words 4 to 11.
