@@ -32,7 +32,7 @@ const LANES: usize = if cfg!(target_feature = "avx2") {
 const BLOCK: usize = 64;
 
 /// The first words of every input block: "expand 32-byte k".
-const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+pub(super) const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// Seals in place. A `buffer` shorter than a tag is left as it is, one too long for the block
 /// counter (256 GiB) is filled with zero bytes: plaintext must not pass for ciphertext.

@@ -28,6 +28,11 @@ mod text;
 mod window;
 
 use super::poly1305;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+use super::soft::CONSTANTS;
 use super::{AeadKey, Forged, OpenLane, SealLane, TAG_LEN, nonce};
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2;
@@ -41,6 +46,18 @@ pub(super) use one::{open, seal};
 pub(super) use plain::Plain;
 use rows::{Lanes, PACKETS};
 use text::{ROW, Text};
+
+/// The first words of every block, as the intrinsics of x86-64 take them.
+#[cfg(target_arch = "x86_64")]
+const SIGNED_CONSTANTS: [i32; 4] = {
+    let [a, b, c, d] = CONSTANTS;
+    [
+        a.cast_signed(),
+        b.cast_signed(),
+        c.cast_signed(),
+        d.cast_signed(),
+    ]
+};
 
 /// The code of one instruction set. A value is proof that this machine has it.
 pub(super) trait Kernel: Copy {

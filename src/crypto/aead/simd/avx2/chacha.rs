@@ -19,10 +19,7 @@ use core::arch::x86_64::{
 use core::hint::black_box;
 
 use super::super::rows::{Lanes, Row};
-use super::super::{Packets, State as PacketState};
-
-/// The first four words of every state.
-pub(super) const WORDS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+use super::super::{Packets, SIGNED_CONSTANTS, State as PacketState};
 
 /// The rotations by whole bytes, as shuffles.
 pub(super) struct Masks {
@@ -301,7 +298,7 @@ pub(super) fn masks() -> Masks {
 #[inline]
 fn state(packets: &Packets, numbers: &[u32; 8], blocks: &[u32; 8]) -> State {
     let numbers = load(numbers);
-    let [w0, w1, w2, w3] = WORDS;
+    let [w0, w1, w2, w3] = SIGNED_CONSTANTS;
     let [k0, k1, k2, k3, k4, k5, k6, k7] = &packets.key;
     let [n0, n1, n2] = &packets.nonce;
     State {

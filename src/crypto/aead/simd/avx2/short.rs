@@ -16,9 +16,9 @@ use core::arch::x86_64::{
 };
 use core::hint::black_box;
 
-use super::super::State;
 use super::super::text::ROW;
-use super::chacha::{WORDS, masks};
+use super::super::{SIGNED_CONSTANTS, State};
+use super::chacha::masks;
 
 /// A quarter round on all columns of some pairs of blocks.
 macro_rules! quarter_rounds {
@@ -109,7 +109,7 @@ fn eight(state: &State, rows: &mut [[u8; ROW]; 8]) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn start(state: &State, number: i32) -> [__m256i; 4] {
-    let [w0, w1, w2, w3] = WORDS;
+    let [w0, w1, w2, w3] = SIGNED_CONSTANTS;
     let words = state.0.as_ptr();
     // SAFETY: the state has 16 words, of which these are the first twelve.
     let (b, c, d) = unsafe {

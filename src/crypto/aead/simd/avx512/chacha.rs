@@ -21,13 +21,10 @@ use core::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::super::Packets;
 use super::super::rows::{Lanes, Row};
+use super::super::{Packets, SIGNED_CONSTANTS};
 use super::Avx512F;
 use super::words::{load_256, load_512, pick_256, pick_512, transpose_pieces};
-
-/// "expand 32-byte k".
-pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// Packet numbers, block numbers and rows of some lanes.
 type Part<'l, const N: usize> = (&'l [u32; N], &'l [u32; N], &'l [Row; N]);
@@ -101,7 +98,7 @@ macro_rules! start {
         let at = $load($part.0);
         let [k0, k1, k2, k3, k4, k5, k6, k7] = &$packets.key;
         let [n0, n1, n2] = &$packets.nonce;
-        let [c0, c1, c2, c3] = CONSTANTS;
+        let [c0, c1, c2, c3] = SIGNED_CONSTANTS;
         [
             $set1(c0),
             $set1(c1),

@@ -17,10 +17,9 @@ use core::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::super::State;
 use super::super::text::{ROW, Text};
+use super::super::{SIGNED_CONSTANTS, State};
 use super::Avx512F;
-use super::chacha::CONSTANTS;
 use super::words::transpose_pieces;
 
 /// Writes the first four or eight blocks of keystream.
@@ -163,7 +162,7 @@ fn later(start: [__m512i; 4], blocks: i32) -> [__m512i; 4] {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn rows_of(state: &State) -> [__m512i; 4] {
-    let [c0, c1, c2, c3] = CONSTANTS;
+    let [c0, c1, c2, c3] = SIGNED_CONSTANTS;
     let words = state.0.as_ptr();
     // SAFETY: the state has 16 words, of which these are the first twelve.
     let (b, c, d) = unsafe {

@@ -22,12 +22,9 @@
 use core::arch::aarch64::*;
 use core::hint::black_box;
 
-use super::super::Packets;
 use super::super::rows::{Lanes, PACKETS, Row};
 use super::super::text::ROW;
-
-/// Words 0 to 3 of the state.
-const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+use super::super::{CONSTANTS, Packets};
 
 /// Four rows of a state, or four of its words, each of four blocks.
 type Four = [uint32x4_t; 4];
