@@ -1,0 +1,3 @@
+//! A userspace WireGuard node for Linux, in parts that can be lifted out.
+
+pub mod offload;

@@ -1,0 +1,3 @@
+//! `node`: a userspace WireGuard node for Linux.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Trains of packets between the kernel's form and the wire's.
