@@ -127,8 +127,11 @@ pub fn tos(packet: &[u8]) -> Option<u8> {
 /// The next multiple of 16, but not past the tunnel's MTU; 0 stands for no MTU. Of a packet larger
 /// than the MTU only what exceeds the last whole multiple of the MTU counts, as in the kernel,
 /// where such a packet is one that segments are cut from.
+/// A caller that lays out datagrams back to back needs it: one takes `padded_len` bytes and
+/// [`DATA_OVERHEAD`](crate::wire::DATA_OVERHEAD).
 #[inline]
-pub(crate) fn padded_len(len: usize, mtu: usize) -> usize {
+#[must_use]
+pub fn padded_len(len: usize, mtu: usize) -> usize {
     let unit = if len > mtu {
         len.checked_rem(mtu).unwrap_or(len)
     } else {

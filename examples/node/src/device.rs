@@ -1,0 +1,156 @@
+//! The TUN device: super-packets in and out, and what the system says about it.
+//!
+//! `tun-rs` makes the device and asks for its offloads. Every read brings one packet with a header of 10
+//! bytes in front that says how it is to be cut; every write takes one that the kernel cuts itself
+//! if it has to. This file reads and writes those; [`offload`](crate::offload) understands them.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
+use nix::sys::uio::writev;
+use nix::unistd::read;
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use crate::error::Error;
+
+/// A TUN device that carries trains of packets.
+pub struct Device {
+    tun: SyncDevice,
+    name: String,
+}
+
+/// What the system says about the device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether it is administratively up.
+    pub is_up: bool,
+    /// The greatest inner packet in bytes.
+    pub mtu: u16,
+    /// The addresses that it has.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Device {
+    /// What leaves room for IPv6 and our headers on a path of 1500 bytes, as the kernel chooses it.
+    pub const MTU: u16 = 1420;
+
+    /// Makes the device; it is down until somebody raises it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`], [`Error::Device`].
+    pub fn create(name: &str) -> Result<Self, Error> {
+        if !is_name(name) {
+            return Err(Error::BadName(name.into()));
+        }
+        let failed = |source| Error::Device {
+            name: name.into(),
+            source,
+        };
+        let builder = DeviceBuilder::new().name(name).offload(true);
+        let tun = builder.inherit_enable_state().build_sync().map_err(failed)?;
+        tun.set_nonblocking(true).map_err(failed)?;
+        tun.set_mtu(Self::MTU).map_err(failed)?;
+        let name = tun.name().map_err(failed)?;
+        Ok(Self { tun, name })
+    }
+
+    /// Its name, which the system may have completed.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the kernel takes trains of UDP packets.
+    #[must_use]
+    pub fn takes_udp_trains(&self) -> bool {
+        self.tun.udp_gso()
+    }
+
+    /// Reads one packet with its offload header: how many bytes they are.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `EAGAIN` when there is none.
+    pub fn read(&self, buffer: &mut [u8]) -> nix::Result<usize> {
+        read(self.as_fd(), buffer)
+    }
+
+    /// Writes one packet with its offload header, in pieces.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `EIO` while the device is down.
+    pub fn write(&self, pieces: &[IoSlice<'_>]) -> nix::Result<usize> {
+        writev(self.as_fd(), pieces)
+    }
+
+    /// Asks the system about the device.
+    ///
+    /// # Errors
+    ///
+    /// The system's, of which `ENODEV` says that the device is gone.
+    pub fn link(&self) -> io::Result<Link> {
+        let mut link = Link {
+            mtu: self.tun.mtu()?,
+            ..Link::default()
+        };
+        let mut is_there = false;
+        for entry in getifaddrs()?.filter(|entry| entry.interface_name == self.name) {
+            is_there = true;
+            link.is_up |= entry.flags.contains(InterfaceFlags::IFF_UP);
+            link.addresses.extend(entry.address.as_ref().and_then(to_ip));
+        }
+        if is_there {
+            Ok(link)
+        } else {
+            Err(Errno::ENODEV.into())
+        }
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tun.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Device").field(&self.name).finish()
+    }
+}
+
+/// Whether `wg` and the file system take this as a device's name.
+fn is_name(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "_=+.-".contains(c);
+    (1..=15).contains(&name.len()) && name.chars().all(is_letter) && name != "." && name != ".."
+}
+
+fn to_ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(v4.ip().into()),
+        (_, Some(v6)) => Some(v6.ip().into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_wg_takes() {
+        for good in ["wg0", "a", "wg-home.1", "fifteen_letters"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "sixteen_letters_", "a/b", "..", ".", "a b", "wg0\n", "wg%d"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

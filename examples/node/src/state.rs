@@ -1,0 +1,249 @@
+//! What the threads share: the interface behind a lock, and what comes out of it.
+//!
+//! The lock is held for the short steps only: to find keys and reserve counters for a batch, and to
+//! believe what was opened. All ciphers, multiplications and system calls run outside of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
+use quietwire::{
+    Event, HandshakeJob, Instant, Interface, OsEnv, Outgoing, PeerId, SealJob, Staging, Transmit,
+    ip,
+};
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::counters::Counters;
+use crate::path::Path;
+
+/// Room in front of a packet for the header of its datagram, and behind it for padding and tag.
+pub const HEAD: usize = 16;
+/// See [`HEAD`].
+pub const TAIL: usize = 31;
+
+/// The most handshake messages that wait for their multiplications, as in the kernel.
+const MAX_HANDSHAKES: usize = 4096;
+
+/// The interface, and what belongs to it.
+#[derive(Debug)]
+pub struct State {
+    /// All protocol.
+    pub interface: Interface<Path>,
+    /// Packets that wait for a handshake, each with room around it.
+    pub staging: Staging<PeerId, Vec<u8>>,
+    /// Handshakes that wait for their multiplications.
+    pub handshakes: VecDeque<HandshakeJob<Path>>,
+    /// The port asked for, or in use; 0 lets the system choose when the device is raised.
+    pub port: u16,
+    /// The mark of what is sent.
+    pub fwmark: u32,
+    /// Whether the device is up.
+    pub is_up: bool,
+    /// The device's MTU.
+    pub mtu: u16,
+    /// What the timer is set to, unless it has rung.
+    pub alarm: Option<Instant>,
+    /// How long the machine had slept when that was last looked at.
+    pub slept: Duration,
+    timer: Arc<TimerFd>,
+    env: OsEnv,
+}
+
+impl State {
+    /// An interface without keys and peers, on a device that is down.
+    #[must_use]
+    pub fn new(mtu: u16, timer: Arc<TimerFd>) -> Self {
+        Self {
+            interface: Interface::new(None, clock::now()),
+            staging: Staging::new(),
+            handshakes: VecDeque::new(),
+            port: 0,
+            fwmark: 0,
+            is_up: false,
+            mtu,
+            alarm: None,
+            slept: clock::slept(),
+            timer,
+            env: OsEnv::new(),
+        }
+    }
+
+    /// Keeps a packet until its peer's session stands.
+    pub fn stage(&mut self, peer: PeerId, packet: &[u8], counters: &Counters) {
+        let mut kept = Vec::with_capacity(HEAD + packet.len() + TAIL);
+        kept.resize(HEAD, 0);
+        kept.extend_from_slice(packet);
+        kept.resize(HEAD + packet.len() + TAIL, 0);
+        if self.staging.push(peer, kept).is_some() {
+            counters.unstaged.add(1);
+        }
+    }
+
+    /// Queues a handshake for the thread that does the multiplications.
+    pub fn queue(&mut self, job: HandshakeJob<Path>, counters: &Counters) {
+        if self.handshakes.len() < MAX_HANDSHAKES {
+            self.handshakes.push_back(job);
+        } else {
+            counters.handshakes.add(1);
+        }
+    }
+
+    /// Collects what follows from a batch of calls: the library's contract, in its order.
+    ///
+    /// Says whether another thread has to be woken; that and the sending happen outside of the lock.
+    pub fn settle(&mut self, now: Instant, out: &mut Output, counters: &Counters) {
+        while let Some((peer, event)) = self.interface.poll_event() {
+            self.heed(now, peer, event, out, counters);
+        }
+        let mut env = self.env.env();
+        while let Some(job) = self.interface.poll_handshake(now, &mut env) {
+            self.handshakes.push_back(job);
+        }
+        while let Some(message) = self.interface.poll_transmit(now, &mut env) {
+            out.messages.push(message);
+        }
+        out.wakes_handshakes = !self.handshakes.is_empty();
+        if let Some(due) = self.interface.poll_timeout()
+            && self.alarm.is_none_or(|alarm| due < alarm)
+        {
+            self.set_alarm(due);
+        }
+    }
+
+    /// Under the lock, so that of two threads the one with the earlier deadline wins.
+    fn set_alarm(&mut self, due: Instant) {
+        self.alarm = Some(due);
+        let at = clock::to_timespec(due.max(Instant::from_nanos(1)));
+        let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME;
+        if let Err(error) = self.timer.set(Expiration::OneShot(at), flags) {
+            warn!("setting the timer: {error}");
+        }
+    }
+
+    fn heed(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        event: Event,
+        out: &mut Output,
+        counters: &Counters,
+    ) {
+        let Some(known) = self.interface.peer(peer) else {
+            return;
+        };
+        let key = known.public_key();
+        match event {
+            Event::Established => {
+                info!("{key}: session established");
+                self.unstage(now, peer, out, counters);
+            }
+            Event::Roamed => {
+                if let Some(path) = known.endpoint() {
+                    debug!("{key}: endpoint is {}", path.remote);
+                }
+            }
+            Event::HandshakeGivenUp => {
+                info!("{key}: no answer to handshakes; it goes on with the next packet");
+                counters.unstaged.add(self.staging.discard(peer));
+            }
+            event => debug!("{key}: {event:?}"),
+        }
+    }
+
+    /// Begins to seal what has waited for a peer.
+    fn unstage(&mut self, now: Instant, peer: PeerId, out: &mut Output, counters: &Counters) {
+        for kept in self.staging.take(peer) {
+            let len = kept.get(HEAD..).and_then(ip::total_length).unwrap_or(0);
+            let tos = kept.get(HEAD..).and_then(ip::tos).unwrap_or(0);
+            match self
+                .interface
+                .begin_seal_to(now, peer, Outgoing::in_place(kept, HEAD..HEAD + len))
+            {
+                Ok(job) => out.staged.push((job, ip::ecn_encapsulate(0, tos))),
+                Err(_) => counters.unsealed.add(1),
+            }
+        }
+    }
+
+    /// Forgets by which of our addresses the peers reach us, because our addresses or routes changed.
+    pub fn forget_sources(&mut self) {
+        let stale: Vec<_> = self
+            .interface
+            .peers()
+            .filter_map(|peer| Some((peer.id(), peer.endpoint()?)))
+            .filter(|(_, path)| path.local.is_some())
+            .collect();
+        for (id, path) in stale {
+            if let Some(mut peer) = self.interface.peer_mut(id) {
+                peer.set_endpoint(Path::to(path.remote));
+            }
+        }
+    }
+
+    /// Follows the device's MTU.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        let ids: Vec<_> = self.interface.peers().map(|peer| peer.id()).collect();
+        for id in ids {
+            if let Some(mut peer) = self.interface.peer_mut(id) {
+                peer.set_mtu(mtu);
+            }
+        }
+    }
+
+    /// The device was taken down: nothing is kept, nothing is sent.
+    pub fn go_down(&mut self, now: Instant, counters: &Counters) {
+        self.is_up = false;
+        self.interface.erase_all(now);
+        let ids: Vec<_> = self.interface.peers().map(|peer| peer.id()).collect();
+        for id in ids {
+            counters.unstaged.add(self.staging.discard(id));
+        }
+        self.handshakes.clear();
+        let mut unsent = Output::default();
+        self.settle(now, &mut unsent, counters);
+        self.handshakes.clear();
+    }
+
+    /// The device was raised: peers with a persistent keepalive are greeted at once.
+    pub fn go_up(&mut self, now: Instant) {
+        self.is_up = true;
+        self.alarm = None;
+        self.interface.handle_timeout(now);
+        let kept: Vec<_> = self
+            .interface
+            .peers()
+            .map(|peer| (peer.id(), peer.persistent_keepalive()))
+            .filter(|(_, seconds)| *seconds != 0)
+            .collect();
+        for (id, seconds) in kept {
+            if let Some(mut peer) = self.interface.peer_mut(id) {
+                peer.set_persistent_keepalive(now, 0);
+                peer.set_persistent_keepalive(now, seconds);
+            }
+        }
+    }
+
+    /// After a sleep of the machine all keys are renewed.
+    pub fn look_for_sleep(&mut self, now: Instant) {
+        let slept = clock::slept();
+        if slept > self.slept + Duration::from_secs(2) {
+            info!("the machine was suspended: all sessions are renewed");
+            self.interface.on_resume(now);
+        }
+        self.slept = slept;
+    }
+}
+
+/// What comes out of the interface beside data.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Packets that waited, and the outer TOS of each.
+    pub staged: Vec<(SealJob<'static, Vec<u8>, Path>, u8)>,
+    /// Handshake messages, cookies and keepalives.
+    pub messages: Vec<Transmit<Path>>,
+    /// Handshakes wait for their thread.
+    pub wakes_handshakes: bool,
+}
