@@ -32,6 +32,9 @@ mod log;
 #[cfg(feature = "alloc")]
 pub mod config;
 #[cfg(feature = "alloc")]
+pub mod uapi;
+
+#[cfg(feature = "alloc")]
 mod interface;
 mod tunnel;
 

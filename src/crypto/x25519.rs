@@ -36,6 +36,12 @@ impl Private {
         self.0.to_bytes()
     }
 
+    /// Shows the bytes, unclamped.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// Computes the public key. Costs one fixed-base multiplication.
     pub(crate) fn public(&self) -> [u8; 32] {
         PublicKey::from(&self.0).to_bytes()

@@ -130,6 +130,13 @@ impl<P> Engine<P> {
         self.identity.as_ref().map(|(identity, _)| &identity.public)
     }
 
+    #[cfg(feature = "alloc")]
+    pub(crate) fn own_private(&self) -> Option<&[u8; 32]> {
+        self.identity
+            .as_ref()
+            .map(|(identity, _)| identity.private.expose())
+    }
+
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
         self.identity = private.map(|private| {
             let identity = Identity::new(private);

@@ -426,6 +426,14 @@ impl<E: Endpoint> Interface<E> {
             .map(|bytes| PublicKey::from_bytes(*bytes))
     }
 
+    /// Our private key, for tools that write the configuration back.
+    #[must_use]
+    pub fn private_key(&self) -> Option<PrivateKey> {
+        self.engine
+            .own_private()
+            .map(|bytes| PrivateKey::from_bytes(*bytes))
+    }
+
     /// Overrides the measure of load that decides about cookies (white paper, section 5.3).
     pub fn set_load(&mut self, load: Load) {
         self.engine.meter.setting = load;
