@@ -59,13 +59,16 @@ def unique(letter):
 
 def execute(*command, given=None, check=True, timeout=30):
     """Runs a command to its end and returns it as `subprocess.run` does, with text."""
-    done = subprocess.run(
-        [str(word) for word in command], input=given, text=True, timeout=timeout,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
+    command = [str(word) for word in command]
+    # Files, because a pipe would be waited for as long as a process in the background holds it.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run(command, input=given or "", text=True, timeout=timeout, stdout=output, stderr=errors)
+        output.seek(0)
+        errors.seek(0)
+        done.stdout, done.stderr = output.read(), errors.read()
     if check and done.returncode != 0:
         said = (done.stderr + done.stdout).strip()
-        raise Failure(f"`{' '.join(map(str, command))}` ended with {done.returncode}: {said}")
+        raise Failure(f"`{' '.join(command)}` ended with {done.returncode}: {said}")
     return done
 
 
