@@ -6,7 +6,7 @@ does not hold, and `Skip` where it cannot be found out.
 
 from importlib import import_module
 
-MODULES = ["reach", "tools"]
+MODULES = ["reach", "tools", "keys", "roaming", "marks"]
 CHECKS = {}
 BESIDE = set()
 
