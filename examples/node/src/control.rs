@@ -1,28 +1,25 @@
 //! The thread in charge: timers, the device's state, signals, and the end.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path as FilePath;
 
 use nix::errno::Errno;
-use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-};
 use tracing::{info, warn};
 
 use crate::error::Error;
+use crate::netlink::Reports;
 use crate::node::Node;
 
 /// What the thread in charge listens to.
 #[derive(Debug)]
 pub struct Control {
     signals: SignalFd,
-    routes: OwnedFd,
+    routes: Reports,
     files: Inotify,
 }
 
@@ -56,7 +53,7 @@ impl Control {
             .map_err(Error::system("watching the socket's file"))?;
         Ok(Self {
             signals,
-            routes: listen_to_routes().map_err(Error::system("listening to the kernel's changes of links"))?,
+            routes: Reports::listen().map_err(Error::system("listening to the kernel's changes of links"))?,
             files,
         })
     }
@@ -114,12 +111,7 @@ impl Control {
 
     /// The kernel's links, addresses or routes have changed; whether the device is still there.
     fn follow_routes(&self, node: &Node) -> bool {
-        let mut buffer = [0; 1 << 14];
-        // What it says is asked for below, so that nothing is missed when it says too much at once.
-        while !matches!(
-            recv(self.routes.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT),
-            Err(Errno::EAGAIN)
-        ) {}
+        self.routes.drain();
         node.state().forget_sources();
         node.follow_link().is_ok()
     }
@@ -139,23 +131,4 @@ impl Control {
         }
         true
     }
-}
-
-/// Listens to changes of links, addresses and routes.
-fn listen_to_routes() -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags,
-        SockProtocol::NetlinkRoute,
-    )?;
-    let groups = RTMGRP_LINK
-        | RTMGRP_IPV4_IFADDR
-        | RTMGRP_IPV6_IFADDR
-        | RTMGRP_IPV4_ROUTE
-        | RTMGRP_IPV6_ROUTE;
-    let address = NetlinkAddr::new(0, u32::try_from(groups).unwrap_or_default());
-    bind(fd.as_raw_fd(), &address)?;
-    Ok(fd)
 }

@@ -15,7 +15,7 @@ use tracing::{debug, error};
 
 use crate::clock;
 use crate::node::Node;
-use crate::offload::coalesce::Coalescer;
+use crate::offload::Coalescer;
 use crate::path::Path;
 use crate::state::{Output, State};
 use crate::turn::Turn;
@@ -84,17 +84,17 @@ impl Inbound {
 /// Waits until a socket has something, or until there are other sockets.
 fn wait(node: &Node, sockets: Option<&Sockets>) {
     let changed = &node.sockets_changed;
-    let both = sockets.into_iter().flat_map(Sockets::both).map(AsFd::as_fd);
-    let mut fds: Vec<_> = std::iter::once(changed.as_fd())
-        .chain(both)
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
+    let all = std::iter::once(changed.as_fd())
+        .chain(sockets.into_iter().flat_map(Sockets::both).map(AsFd::as_fd));
+    let mut fds: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(problem) => error!("waiting for the network: {problem}"),
     }
-    // Empties it; the sockets are looked up anew either way.
-    let _ = changed.read();
+    if fds.first().and_then(PollFd::any) == Some(true) {
+        // Empties it. The sockets are looked up anew either way.
+        let _ = changed.read();
+    }
 }
 
 /// Trains as they were received, each in a buffer of its own.
@@ -202,17 +202,24 @@ impl Work {
     }
 
     fn write(&mut self, node: &Node, packets: &mut [&mut [u8]]) {
-        let groups = self.coalescer.group(packets);
-        for group in groups.iter() {
-            let header = group.header_bytes();
-            let mut pieces = Vec::with_capacity(1 + group.members.len());
-            pieces.push(IoSlice::new(&header));
-            for (index, range) in group.members() {
-                pieces.push(IoSlice::new(&packets[index][range]));
-            }
-            if let Err(problem) = node.device.write(&pieces) {
+        for group in self.coalescer.group(packets) {
+            let mut members = group
+                .members
+                .map(|(index, range)| IoSlice::new(&packets[index][range]));
+            let header = IoSlice::new(group.header);
+            let result = match (group.count, members.next()) {
+                (1, Some(packet)) => node.device.write(&[header, packet]),
+                (count, first) => {
+                    let mut pieces = Vec::with_capacity(1 + count);
+                    pieces.push(header);
+                    pieces.extend(first);
+                    pieces.extend(members);
+                    node.device.write(&pieces)
+                }
+            };
+            if let Err(problem) = result {
                 debug!("writing to the device: {problem}");
-                node.counters.unwritten.add(pieces.len() - 1);
+                node.counters.unwritten.add(group.count);
             }
         }
     }

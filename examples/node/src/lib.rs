@@ -17,6 +17,7 @@ pub mod error;
 pub mod handshakes;
 pub mod icmp;
 pub mod inbound;
+pub mod netlink;
 pub mod node;
 pub mod offload;
 pub mod outbound;

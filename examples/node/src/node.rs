@@ -15,7 +15,7 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::device::{Device, Link};
 use crate::error::Error;
-use crate::offload::vnet::VnetHeader;
+use crate::offload::VnetHeader;
 use crate::path::Path;
 use crate::state::{Output, State};
 use crate::udp::{Sent, Sockets};
@@ -207,6 +207,9 @@ impl Node {
 
     fn follow_mtu(&self, mtu: u16) {
         self.state().set_mtu(mtu);
+        if let Err(problem) = self.device.fit_trains(mtu) {
+            debug!("the size of super-packets stays as it is: {problem}");
+        }
         if mtu < 1280 {
             warn!("the MTU is {mtu}: IPv6 needs at least 1280");
         } else {
