@@ -15,6 +15,7 @@ mod puppet;
 mod raw;
 mod replay;
 mod sim;
+mod uapi;
 mod wire;
 
 #[cfg(feature = "internals")]
@@ -25,4 +26,5 @@ pub use config::config;
 pub use raw::receive;
 pub use replay::replay_model;
 pub use sim::sim;
+pub use uapi::uapi;
 pub use wire::wire;

@@ -84,6 +84,11 @@ fn config() {
 }
 
 #[test]
+fn uapi() {
+    replay("uapi", bodies::uapi);
+}
+
+#[test]
 #[cfg(feature = "internals")]
 fn aead_diff() {
     replay("aead_diff", bodies::aead_diff);

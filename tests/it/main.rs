@@ -21,3 +21,4 @@ mod timers_keepalive;
 mod timers_session;
 mod transcripts;
 mod transport;
+mod uapi;
