@@ -351,15 +351,28 @@ def flood(place, address, receiver_key, until, rate=10000):
     return sent
 
 
-def frames(path):
-    """The Ethernet frames of a capture by tcpdump."""
-    data = path.read_bytes()
-    expect(data[:4] == b"\xd4\xc3\xb2\xa1", "the capture is not in the expected format")
-    at = 24
-    while at + 16 <= len(data):
-        length = struct.unpack_from("<I", data, at + 8)[0]
-        yield data[at + 16:at + 16 + length]
-        at += 16 + length
+class Capture:
+    """Everything that a device sends and receives, as its driver sees it."""
+
+    def __init__(self, place, device):
+        with place:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+        self.socket.bind((device, 0))
+
+    def end(self):
+        """The packets so far, of which none may have been missed."""
+        self.socket.setblocking(False)
+        packets = []
+        with self.socket:
+            while True:
+                try:
+                    packets.append(self.socket.recv(65535))
+                except BlockingIOError:
+                    break
+            _, dropped = struct.unpack("II", self.socket.getsockopt(263, 6, 8))
+        expect(dropped == 0, f"{dropped} packets were not captured")
+        return packets
 
 
 def udp_ports(frame):

@@ -6,7 +6,7 @@ does not hold, and `Skip` where it cannot be found out.
 
 from importlib import import_module
 
-MODULES = ["reach", "tools", "keys", "roaming", "marks"]
+MODULES = ["reach", "tools", "keys", "roaming", "marks", "secrecy", "life", "errors", "hostile", "long"]
 CHECKS = {}
 BESIDE = set()
 

@@ -1,0 +1,119 @@
+"""What goes wrong is said in a sentence, ends with the exit code 1, and breaks nothing else."""
+
+import shutil
+import signal
+import socket
+
+from lab import Skip, expect, node_program, wait_until
+from traffic import expect_both_ways
+
+from checks import check
+
+
+def expect_error(lab, place, name, *words, prefix=(), program=None):
+    """The program ends by itself with 1, and what it says contains one of the words."""
+    said = place.run("timeout", "5", *prefix, program or node_program(), "-f", name, check=False)
+    text = (said.stdout + said.stderr).strip()
+    expect(said.returncode == 1, f"it ended with {said.returncode}, not 1, and said {text!r}")
+    expect(text, "it said nothing")
+    expect("panicked" not in text, f"it panicked: {text}")
+    expect(any(word in text.lower() for word in words), f"none of {words} is in what it said: {text!r}")
+    lab.note(repr(text.splitlines()[-1]))
+
+
+@check
+def without_permission_it_says_so(lab):
+    if shutil.which("setpriv") is None:
+        raise Skip("there is no setpriv")
+    copied = lab.work / "program"
+    shutil.copy(node_program(), copied)
+    lab.work.chmod(0o755)
+    copied.chmod(0o755)
+    expect_error(lab, lab.add_places(1)[0], "qwnobody", "permi", "privilege", "root",
+                 prefix=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"), program=copied)
+
+
+@check
+def an_invalid_name_is_refused(lab):
+    place = lab.add_places(1)[0]
+    for name in ("a" * 16, "a/b", "..", ".", "", "a b"):
+        expect_error(lab, place, name, "name", "invalid", "long", "usage")
+    lab.notes = lab.notes[:1]
+
+
+@check
+def a_device_that_exists_is_not_taken_from_its_owner(lab):
+    """Neither another node's nor the system's."""
+    one, other = lab.pair()
+    expect_error(lab, one.place, one.device, "busy", "use", "exist", "running")
+    expect_both_ways(one, other)
+    expect_error(lab, one.place, "cable", "busy", "use", "exist", "invalid", "argument")
+    expect_both_ways(one, other)
+
+
+@check
+def a_port_that_is_taken_is_refused_and_the_former_one_goes_on(lab):
+    one, other = lab.pair()
+    expect_both_ways(one, other)
+    with one.place.open() as taken:
+        taken.bind(("0.0.0.0", 45454))
+        said = one.wg("set", "listen-port", 45454, check=False)
+        expect(said.returncode != 0, "a port was set that is taken")
+        expect("in use" in said.stderr.lower(), f"wg said {said.stderr.strip()!r}")
+        expect(one.wg("show", "listen-port").stdout.strip() == str(one.port), "another port is shown")
+        expect_both_ways(one, other)
+    one.wg("set", "listen-port", 45454)
+    expect_both_ways(one, other)
+
+
+@check
+def without_the_tun_device_it_says_so(lab):
+    if shutil.which("unshare") is None:
+        raise Skip("there is no unshare")
+    # A mount namespace of its own, in which the folder of the device is empty.
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/net || exit 99; exec "$@"', "sh")
+    place = lab.add_places(1)[0]
+    if place.run(*hidden, "true", check=False).returncode != 0:
+        raise Skip("/dev/net cannot be hidden here")
+    expect_error(lab, place, "qwnotun", "tun", "no such file", prefix=hidden)
+
+
+@check
+def a_closed_terminal_and_broken_pipes_do_not_end_it(lab):
+    tunnel = lab.tunnel(*lab.add_places(1)).start().set_up()
+    tunnel.process.send_signal(signal.SIGPIPE)
+    for request in [b"get=1\n", b"set=1\nprivate_key=00", b""] * 7:
+        # Connections that are left in the middle of a request.
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(tunnel.socket_file))
+            rude.sendall(request)
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(tunnel.socket_file))
+            rude.sendall(b"get=1\n\n")
+    wait_until(lambda: tunnel.wg("show", "listen-port").stdout.strip() == str(tunnel.port), 2, "it does not answer")
+
+
+@check
+def nonsense_on_the_socket_is_refused_and_changes_nothing(lab):
+    one, other = lab.pair()
+    expect_both_ways(one, other)
+    before = one.wg("showconf").stdout
+    for request in (b"set=1\nlisten_port=70000\n\n", b"set=1\nprivate_key=zz\n\n", b"set=1\nunknown=1\n\n",
+                    b"set=1\npublic_key=00\n\n", b"set=1\nallowed_ip=10.0.0.0/8\n\n", b"set=1\nfwmark\n\n",
+                    b"set=1\n\xff\xfe=\x00\n\n"):
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.settimeout(2)
+            asker.connect(str(one.socket_file))
+            asker.sendall(request)
+            answer = asker.recv(4096)
+        expect(answer.startswith(b"errno=") and answer != b"errno=0\n\n", f"{request} was answered with {answer}")
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(one.socket_file))
+        try:
+            # A line without an end, of which no more than a bounded part may be kept.
+            for _ in range(64):
+                asker.sendall(b"x" * 65536)
+        except OSError:
+            pass
+    expect(one.wg("showconf").stdout == before, "the configuration has changed")
+    expect_both_ways(one, other)
