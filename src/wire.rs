@@ -253,6 +253,12 @@ impl DataHeader {
 /// Bytes of a data datagram that are not the packet: the header and the tag.
 pub const DATA_OVERHEAD: usize = DataHeader::LEN + TAG_LEN;
 
+/// Bytes of room that a packet needs in front of it to be sealed where it lies.
+pub const HEAD_ROOM: usize = DataHeader::LEN;
+
+/// Bytes of room that are always enough behind it: up to 15 of padding, and the tag.
+pub const TAIL_ROOM: usize = 15 + TAG_LEN;
+
 const TAG_LEN: usize = 16;
 pub(crate) const MAC_LEN: usize = 16;
 

@@ -41,19 +41,23 @@ impl Control {
     /// [`Error::System`].
     pub fn new(socket_file: &FilePath) -> Result<Self, Error> {
         let mask: SigSet = SIGNALS.into_iter().collect();
-        mask.thread_block().map_err(Error::system("blocking signals"))?;
+        mask.thread_block()
+            .map_err(Error::system("blocking signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&mask, flags).map_err(Error::system("waiting for signals"))?;
+        let signals =
+            SignalFd::with_flags(&mask, flags).map_err(Error::system("waiting for signals"))?;
         let files = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(Error::system("watching the socket's file"))?;
         // Removing a file changes its count of links, which is an attribute.
-        let events = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        let events =
+            AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
         files
             .add_watch(socket_file, events)
             .map_err(Error::system("watching the socket's file"))?;
         Ok(Self {
             signals,
-            routes: Reports::listen().map_err(Error::system("listening to the kernel's changes of links"))?,
+            routes: Reports::listen()
+                .map_err(Error::system("listening to the kernel's changes of links"))?,
             files,
         })
     }
@@ -61,7 +65,7 @@ impl Control {
     /// Runs until a signal comes, or the device or the socket's file is gone.
     pub fn run(&self, node: &Node, socket_file: &FilePath) {
         // What happened before we listened.
-        let mut is_alive = node.follow_link().is_ok();
+        let mut is_alive = follow_link(node);
         while is_alive {
             let ready = match self.wait(node) {
                 Ok(ready) => ready,
@@ -113,7 +117,7 @@ impl Control {
     fn follow_routes(&self, node: &Node) -> bool {
         self.routes.drain();
         node.state().forget_sources();
-        node.follow_link().is_ok()
+        follow_link(node)
     }
 
     /// Does what a signal asks for; whether the node goes on.
@@ -125,10 +129,28 @@ impl Control {
             }
             info!("dropped: {}", node.counters);
             let state = node.state();
-            for (reason, count) in state.interface.drops().iter().filter(|(_, count)| *count > 0) {
+            for (reason, count) in state
+                .interface
+                .drops()
+                .iter()
+                .filter(|(_, count)| *count > 0)
+            {
                 info!("refused: {count} times: {reason}");
             }
         }
         true
     }
+}
+
+/// Looks at the device; whether it is still there.
+fn follow_link(node: &Node) -> bool {
+    let Err(problem) = node.follow_link() else {
+        return true;
+    };
+    let errno = problem.raw_os_error().map(Errno::from_raw);
+    let is_gone = matches!(errno, Some(Errno::ENODEV | Errno::ENXIO));
+    if !is_gone {
+        warn!("asking about the device: {problem}");
+    }
+    !is_gone
 }

@@ -37,6 +37,8 @@ counters! {
     unwritten: "packets not delivered",
     /// Handshake messages that found the queue full.
     handshakes: "handshake messages beyond the queue",
+    /// Super-packets that the kernel did not take and that were written one by one.
+    refused_writes: "super-packets written one by one",
     /// Trains that had to be sent one by one.
     broken_trains: "trains sent one by one",
 }

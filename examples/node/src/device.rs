@@ -5,13 +5,11 @@
 //! if it has to. This file reads and writes those; [`offload`](crate::offload) understands them.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::SockaddrStorage;
 use nix::sys::uio::writev;
 use nix::unistd::read;
 use quietwire::ip;
@@ -29,14 +27,12 @@ pub struct Device {
 }
 
 /// What the system says about the device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Whether it is administratively up.
     pub is_up: bool,
     /// The greatest inner packet in bytes.
     pub mtu: u16,
-    /// The addresses that it has.
-    pub addresses: Vec<IpAddr>,
 }
 
 impl Device {
@@ -57,7 +53,10 @@ impl Device {
             source,
         };
         let builder = DeviceBuilder::new().name(name).offload(true);
-        let tun = builder.inherit_enable_state().build_sync().map_err(failed)?;
+        let tun = builder
+            .inherit_enable_state()
+            .build_sync()
+            .map_err(failed)?;
         tun.set_nonblocking(true).map_err(failed)?;
         tun.set_mtu(Self::MTU).map_err(failed)?;
         let name = tun.name().map_err(failed)?;
@@ -120,7 +119,6 @@ impl Device {
         for entry in getifaddrs()?.filter(|entry| entry.interface_name == self.name) {
             is_there = true;
             link.is_up |= entry.flags.contains(InterfaceFlags::IFF_UP);
-            link.addresses.extend(entry.address.as_ref().and_then(to_ip));
         }
         if is_there {
             Ok(link)
@@ -161,14 +159,6 @@ fn is_name(name: &str) -> bool {
     (1..=15).contains(&name.len()) && name.chars().all(is_letter) && name != "." && name != ".."
 }
 
-fn to_ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(v4.ip().into()),
-        (_, Some(v6)) => Some(v6.ip().into()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +168,16 @@ mod tests {
         for good in ["wg0", "a", "wg-home.1", "fifteen_letters"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", "sixteen_letters_", "a/b", "..", ".", "a b", "wg0\n", "wg%d"] {
+        for bad in [
+            "",
+            "sixteen_letters_",
+            "a/b",
+            "..",
+            ".",
+            "a b",
+            "wg0\n",
+            "wg%d",
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }

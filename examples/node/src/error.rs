@@ -58,7 +58,11 @@ impl fmt::Display for Error {
                 "{name:?} cannot be the name of a device: use 1 to 15 letters, digits, '_', '=', '+', '.' or '-', such as wg0"
             ),
             Self::Device { name, source } => {
-                write!(f, "the TUN device {name} cannot be made: {source}. {}", advice(source))
+                write!(
+                    f,
+                    "the TUN device {name} cannot be made: {source}. {}",
+                    advice(source)
+                )
             }
             Self::Busy { socket } => write!(
                 f,

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use quietwire::wire::Kind;
 use quietwire::{HandshakeStep, Instant, OpenJob, ip};
 use tracing::{debug, error};
 
 use crate::clock;
 use crate::node::Node;
-use crate::offload::Coalescer;
+use crate::offload::{Coalescer, Cut, Group, VnetHeader};
 use crate::path::Path;
 use crate::state::{Output, State};
 use crate::turn::Turn;
@@ -37,9 +38,6 @@ const ENOUGH: usize = 64;
 
 /// How many packets are coalesced at once.
 const GROUP: usize = 128;
-
-/// The first byte of a data message (white paper, section 5.4.6).
-const DATA: u8 = 4;
 
 impl Inbound {
     /// Runs until the device is gone.
@@ -157,7 +155,7 @@ fn begin<'a>(node: &Node, state: &mut State, now: Instant, batch: &'a mut Batch)
     for (buffer, arrival) in batch.buffers.iter_mut().zip(&batch.arrivals) {
         let train = buffer.get_mut(..arrival.len).unwrap_or_default();
         for datagram in train.chunks_mut(arrival.size.max(1)) {
-            if datagram.first() == Some(&DATA) {
+            if Kind::of(datagram) == Ok(Kind::Data) {
                 // What is refused has been counted by the interface.
                 if let Ok(job) = state.interface.begin_open(now, arrival.path, datagram) {
                     jobs.push((job, arrival.tos));
@@ -203,25 +201,52 @@ impl Work {
 
     fn write(&mut self, node: &Node, packets: &mut [&mut [u8]]) {
         for group in self.coalescer.group(packets) {
-            let mut members = group
-                .members
-                .map(|(index, range)| IoSlice::new(&packets[index][range]));
-            let header = IoSlice::new(group.header);
-            let result = match (group.count, members.next()) {
-                (1, Some(packet)) => node.device.write(&[header, packet]),
-                (count, first) => {
-                    let mut pieces = Vec::with_capacity(1 + count);
-                    pieces.push(header);
-                    pieces.extend(first);
-                    pieces.extend(members);
-                    node.device.write(&pieces)
+            match write(node, &group, packets) {
+                Ok(()) => {}
+                Err(Errno::EINVAL) if group.count > 1 => write_apart(node, &group, packets),
+                Err(problem) => {
+                    debug!("writing to the device: {problem}");
+                    node.counters.unwritten.add(group.count);
                 }
-            };
-            if let Err(problem) = result {
-                debug!("writing to the device: {problem}");
-                node.counters.unwritten.add(group.count);
             }
         }
+    }
+}
+
+/// Writes a super-packet with one call, from where its parts lie.
+fn write(node: &Node, group: &Group<'_>, packets: &[&mut [u8]]) -> nix::Result<()> {
+    let header = IoSlice::new(group.header);
+    let mut parts = group
+        .members
+        .clone()
+        .map(|(index, range)| IoSlice::new(&packets[index][range]));
+    if group.count == 1 {
+        // The common case of small packets needs no list.
+        let packet = parts.next().unwrap_or(IoSlice::new(&[]));
+        return node.device.write(&[header, packet]).map(drop);
+    }
+    let mut pieces = Vec::with_capacity(1 + group.count);
+    pieces.push(header);
+    pieces.extend(parts);
+    node.device.write(&pieces).map(drop)
+}
+
+/// The kernel refuses a super-packet: cuts it again, and writes its packets one by one.
+fn write_apart(node: &Node, group: &Group<'_>, packets: &[&mut [u8]]) {
+    let mut whole = Vec::new();
+    for (index, range) in group.members.clone() {
+        whole.extend_from_slice(&packets[index][range]);
+    }
+    node.counters.refused_writes.add(1);
+    let header = VnetHeader::from_bytes(*group.header);
+    let Ok(cut) = Cut::new(&header, &mut whole) else {
+        node.counters.unwritten.add(group.count);
+        return;
+    };
+    for index in 0..cut.count() {
+        let mut packet = vec![0; cut.len_of(index)];
+        cut.write(index, &mut packet);
+        node.deliver_packet(&packet);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod offload;
 pub mod outbound;
 pub mod path;
 pub mod state;
+pub mod threads;
 pub mod turn;
 pub mod uapi;
 pub mod udp;

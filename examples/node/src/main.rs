@@ -4,17 +4,14 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
 use nix::unistd::daemon;
 use quietwire_node::control::Control;
 use quietwire_node::device::Device;
 use quietwire_node::error::Error;
-use quietwire_node::inbound::Inbound;
 use quietwire_node::node::Node;
-use quietwire_node::outbound::Outbound;
+use quietwire_node::threads;
 use quietwire_node::uapi::UapiSocket;
-use quietwire_node::handshakes;
 use tracing::level_filters::LevelFilter;
 
 const USAGE: &str = "usage: node [-f|--foreground] INTERFACE
@@ -46,7 +43,10 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
-        Options::Run { name, in_foreground } => match run(&name, in_foreground) {
+        Options::Run {
+            name,
+            in_foreground,
+        } => match run(&name, in_foreground) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("node: {error}");
@@ -69,15 +69,22 @@ impl Options {
                 "-f" | "--foreground" => in_foreground = true,
                 "-h" | "--help" => return Ok(Self::Say(USAGE.into())),
                 "-V" | "--version" => {
-                    return Ok(Self::Say(concat!("quietwire node ", env!("CARGO_PKG_VERSION"), "\n").into()));
+                    return Ok(Self::Say(
+                        concat!("quietwire node ", env!("CARGO_PKG_VERSION"), "\n").into(),
+                    ));
                 }
-                flag if flag.starts_with('-') => return Err(format!("node: there is no option {flag}\n{USAGE}")),
+                flag if flag.starts_with('-') => {
+                    return Err(format!("node: there is no option {flag}\n{USAGE}"));
+                }
                 _ if name.is_some() => return Err(format!("node: one interface only\n{USAGE}")),
                 _ => name = Some(arg),
             }
         }
         let name = name.ok_or(USAGE)?;
-        Ok(Self::Run { name, in_foreground })
+        Ok(Self::Run {
+            name,
+            in_foreground,
+        })
     }
 }
 
@@ -88,40 +95,25 @@ fn run(name: &str, in_foreground: bool) -> Result<(), Error> {
     if !in_foreground {
         // Before any thread is made, and after everything that can fail for a reason that a person
         // should see. What asks for a log gets it where it was started.
-        daemon(false, env::var_os("LOG_LEVEL").is_some()).map_err(Error::system("becoming a daemon"))?;
+        daemon(false, env::var_os("LOG_LEVEL").is_some())
+            .map_err(Error::system("becoming a daemon"))?;
     }
     start_log(level);
     let control = Control::new(socket.file())?;
     let node = Arc::new(Node::new(device)?);
-    start_threads(&node).map_err(Error::system("starting threads"))?;
-    socket.serve(&node).map_err(Error::system("starting threads"))?;
+    threads::start(&node, thread_count()).map_err(Error::system("starting threads"))?;
+    socket
+        .serve(&node)
+        .map_err(Error::system("starting threads"))?;
     control.run(&node, socket.file());
     Ok(())
 }
 
-/// The threads live as long as the process, which ends when the one in charge returns.
-fn start_threads(node: &Arc<Node>) -> io::Result<()> {
-    let (outbound, inbound) = (Arc::<Outbound>::default(), Arc::<Inbound>::default());
-    for _ in 0..threads() {
-        let (node_out, outbound) = (node.clone(), outbound.clone());
-        spawn("outbound", move || outbound.run(&node_out))?;
-        let (node_in, inbound) = (node.clone(), inbound.clone());
-        spawn("inbound", move || inbound.run(&node_in))?;
-    }
-    let node = node.clone();
-    spawn("handshakes", move || handshakes::run(&node))
-}
-
-fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.into()).spawn(f)?;
-    Ok(())
-}
-
 /// How many threads each direction gets.
-fn threads() -> usize {
-    let wanted = env::var("WG_THREADS").ok().and_then(|text| text.parse().ok());
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    wanted.unwrap_or(cores / 2).clamp(1, 64)
+fn thread_count() -> usize {
+    let wanted = env::var("WG_THREADS").ok();
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    wanted.unwrap_or_else(threads::usual_count)
 }
 
 fn log_level() -> LevelFilter {

@@ -10,7 +10,8 @@ use nix::libc::{
     RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK,
 };
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    socket,
 };
 
 /// Reports of changes of links, addresses and routes.
@@ -58,7 +59,12 @@ impl AsFd for Reports {
 /// The system's, as far as it says it at once.
 pub fn set_gso_max_size(device: u32, bytes: u32) -> nix::Result<()> {
     let fd = open(0)?;
-    send(fd.as_raw_fd(), &gso_max_size(device, bytes), MsgFlags::empty()).map(drop)
+    send(
+        fd.as_raw_fd(),
+        &gso_max_size(device, bytes),
+        MsgFlags::empty(),
+    )
+    .map(drop)
 }
 
 /// The request: a header (`nlmsghdr`), which link (`ifinfomsg`), and one attribute (`rtattr`).

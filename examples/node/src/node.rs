@@ -52,7 +52,9 @@ impl Node {
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let [changed, ended] = [(), ()].map(|()| EventFd::from_flags(flags));
-        let link = device.link().map_err(Error::system("asking about the device"))?;
+        let link = device
+            .link()
+            .map_err(Error::system("asking about the device"))?;
         let timer = Arc::new(timer.map_err(Error::system("making a timer"))?);
         Ok(Self {
             timer: timer.clone(),
@@ -74,7 +76,10 @@ impl Node {
     }
 
     /// Waits, with the lock given back meanwhile, until handshakes are queued.
-    pub fn wait_for_handshakes<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    pub fn wait_for_handshakes<'s>(
+        &'s self,
+        state: MutexGuard<'s, State>,
+    ) -> MutexGuard<'s, State> {
         self.handshakes_wait
             .wait_while(state, |state| state.handshakes.is_empty())
             .unwrap_or_else(PoisonError::into_inner)
@@ -90,7 +95,7 @@ impl Node {
 
     /// The device's MTU.
     pub fn mtu(&self) -> u16 {
-        self.link.read().unwrap_or_else(PoisonError::into_inner).mtu
+        self.link().mtu
     }
 
     /// Whether the device is gone, and the node with it.
@@ -120,10 +125,7 @@ impl Node {
 
     /// What the system said last about the device.
     pub fn link(&self) -> Link {
-        self.link
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        *self.link.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what a step of the interface has left to do outside of the lock. `out` is empty afterwards.
@@ -141,7 +143,13 @@ impl Node {
         };
         for transmit in out.messages.drain(..) {
             let message = transmit.message.as_bytes();
-            self.send(&sockets, &transmit.to, transmit.tos(), message, message.len());
+            self.send(
+                &sockets,
+                &transmit.to,
+                transmit.tos(),
+                message,
+                message.len(),
+            );
         }
         SealJob::run_all(out.staged.iter_mut().map(|(job, _)| job));
         for (mut job, tos) in out.staged.drain(..) {
@@ -193,7 +201,7 @@ impl Node {
     pub fn follow_link(&self) -> io::Result<()> {
         let link = self.device.link()?;
         let old = self.link();
-        link.clone_into(&mut self.link.write().unwrap_or_else(PoisonError::into_inner));
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
         if link.mtu != old.mtu {
             self.follow_mtu(link.mtu);
         }
@@ -278,7 +286,7 @@ impl Node {
         if wanted != 0 && old.as_ref().is_some_and(|old| old.port() == wanted) {
             return Ok(false);
         }
-        if !self.is_up() {
+        if !self.link().is_up {
             *port = wanted;
             return Ok(false);
         }
@@ -287,13 +295,6 @@ impl Node {
         info!("on UDP port {port}");
         self.replace_sockets(Some(sockets));
         Ok(old.is_none())
-    }
-
-    fn is_up(&self) -> bool {
-        self.link
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_up
     }
 
     /// Marks what is sent from now on.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use quietwire::wire::DATA_OVERHEAD;
+use quietwire::wire::{DATA_OVERHEAD, HEAD_ROOM};
 use quietwire::{Instant, Outgoing, PeerId, SealError, SealJob, ip};
 
 use crate::clock;
@@ -20,7 +20,7 @@ use crate::icmp;
 use crate::node::Node;
 use crate::offload::{Cut, VnetHeader};
 use crate::path::Path;
-use crate::state::{HEAD, Output, State};
+use crate::state::{Output, State};
 use crate::turn::Turn;
 use crate::udp::{MAX_TRAIN, MAX_TRAIN_BYTES};
 
@@ -201,7 +201,7 @@ impl Batch {
             let len = cut.len_of(i);
             let sealed = ip::padded_len(len, self.mtu.into()) + DATA_OVERHEAD;
             let place = self.arena.get_mut(self.used..self.used + sealed)?;
-            cut.write(i, place.get_mut(HEAD..HEAD + len)?);
+            cut.write(i, place.get_mut(HEAD_ROOM..HEAD_ROOM + len)?);
             self.used += sealed;
             self.segments.push(Segment {
                 len,
@@ -259,13 +259,17 @@ fn begin<'a>(
             }
             Err((SealError::NoSession, place)) => {
                 if let Some(peer) = peer {
-                    state.stage(peer, &place[HEAD..HEAD + segment.len], &node.counters);
+                    state.stage(
+                        peer,
+                        &place[HEAD_ROOM..HEAD_ROOM + segment.len],
+                        &node.counters,
+                    );
                 }
             }
             Err((problem, _)) => {
                 count(node, problem);
                 if !segment.is_next {
-                    refused.push((start + HEAD, segment.len));
+                    refused.push((start + HEAD_ROOM, segment.len));
                 }
             }
         }
@@ -288,7 +292,11 @@ fn seal<'a>(
     };
     state
         .interface
-        .begin_seal_to(now, peer, Outgoing::in_place(place, HEAD..HEAD + len))
+        .begin_seal_to(
+            now,
+            peer,
+            Outgoing::in_place(place, HEAD_ROOM..HEAD_ROOM + len),
+        )
         .map_err(|failure| (failure.error, failure.outgoing.into_buffer()))
 }
 
@@ -310,7 +318,9 @@ fn send(node: &Node, arena: &[u8], flights: &[Flight]) {
     while let Some(first) = rest.first() {
         let (train, behind) = rest.split_at(train_len(rest));
         rest = behind;
-        let end = train.last().map_or(first.start, |last| last.start + last.len);
+        let end = train
+            .last()
+            .map_or(first.start, |last| last.start + last.len);
         let bytes = &arena[first.start..end];
         node.send(&sockets, &first.to, first.tos, bytes, first.len);
     }
@@ -337,19 +347,12 @@ fn train_len(flights: &[Flight]) -> usize {
     flights.iter().take(MAX_TRAIN).take_while(fits).count()
 }
 
-/// Writes an ICMP answer to a packet that no peer takes.
+/// Writes an ICMP answer to a packet that no peer takes. It comes from the address that cannot be
+/// reached, because the kernel takes none from an address of its own.
 fn complain(node: &Node, packet: &[u8]) {
-    let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
-    let link = node.link();
-    let own = link
-        .addresses
-        .iter()
-        .find(|address| address.is_ipv4() == is_v4 && !address.is_loopback());
-    let Some(source) = own.copied().or_else(|| ip::destination(packet)) else {
-        return;
-    };
-    let mut answer = [0; icmp::MAX];
-    if let Some(len) = icmp::unreachable(packet, source, &mut answer) {
+    let mut answer = [0; icmp::LONGEST];
+    let source = ip::destination(packet);
+    if let Some(len) = source.and_then(|source| icmp::unreachable(packet, source, &mut answer)) {
         node.deliver_packet(&answer[..len]);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
+use quietwire::wire::{HEAD_ROOM, TAIL_ROOM};
 use quietwire::{
     Event, HandshakeJob, Instant, Interface, OsEnv, Outgoing, PeerId, SealJob, Staging, Transmit,
     ip,
@@ -17,11 +18,6 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::counters::Counters;
 use crate::path::Path;
-
-/// Room in front of a packet for the header of its datagram, and behind it for padding and tag.
-pub const HEAD: usize = 16;
-/// See [`HEAD`].
-pub const TAIL: usize = 31;
 
 /// The most handshake messages that wait for their multiplications, as in the kernel.
 const MAX_HANDSHAKES: usize = 4096;
@@ -72,10 +68,10 @@ impl State {
 
     /// Keeps a packet until its peer's session stands.
     pub fn stage(&mut self, peer: PeerId, packet: &[u8], counters: &Counters) {
-        let mut kept = Vec::with_capacity(HEAD + packet.len() + TAIL);
-        kept.resize(HEAD, 0);
+        let mut kept = Vec::with_capacity(HEAD_ROOM + packet.len() + TAIL_ROOM);
+        kept.resize(HEAD_ROOM, 0);
         kept.extend_from_slice(packet);
-        kept.resize(HEAD + packet.len() + TAIL, 0);
+        kept.resize(HEAD_ROOM + packet.len() + TAIL_ROOM, 0);
         if self.staging.push(peer, kept).is_some() {
             counters.unstaged.add(1);
         }
@@ -155,12 +151,16 @@ impl State {
     /// Begins to seal what has waited for a peer.
     fn unstage(&mut self, now: Instant, peer: PeerId, out: &mut Output, counters: &Counters) {
         for kept in self.staging.take(peer) {
-            let len = kept.get(HEAD..).and_then(ip::total_length).unwrap_or(0);
-            let tos = kept.get(HEAD..).and_then(ip::tos).unwrap_or(0);
-            match self
-                .interface
-                .begin_seal_to(now, peer, Outgoing::in_place(kept, HEAD..HEAD + len))
-            {
+            let len = kept
+                .get(HEAD_ROOM..)
+                .and_then(ip::total_length)
+                .unwrap_or(0);
+            let tos = kept.get(HEAD_ROOM..).and_then(ip::tos).unwrap_or(0);
+            match self.interface.begin_seal_to(
+                now,
+                peer,
+                Outgoing::in_place(kept, HEAD_ROOM..HEAD_ROOM + len),
+            ) {
                 Ok(job) => out.staged.push((job, ip::ecn_encapsulate(0, tos))),
                 Err(_) => counters.unsealed.add(1),
             }

@@ -56,7 +56,10 @@ impl UapiSocket {
             socket: file.clone(),
             source,
         };
-        let folder = fs::DirBuilder::new().recursive(true).mode(0o755).create(FOLDER);
+        let folder = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(FOLDER);
         folder.map_err(failed)?;
         if UnixStream::connect(&file).is_ok() {
             return Err(Error::Busy { socket: file });

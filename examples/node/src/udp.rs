@@ -81,12 +81,13 @@ impl Sockets {
     ///
     /// The system's.
     pub fn set_fwmark(&self, fwmark: u32) -> nix::Result<()> {
-        self.both()
-            .try_for_each(|socket| match setsockopt(&socket.fd, sockopt::Mark, &fwmark) {
+        self.both().try_for_each(
+            |socket| match setsockopt(&socket.fd, sockopt::Mark, &fwmark) {
                 // Only who may mark needs to, and no mark is what there is already.
                 Err(Errno::EPERM) if fwmark == 0 => Ok(()),
                 done => done,
-            })
+            },
+        )
     }
 
     /// The sockets that there are.
@@ -172,9 +173,11 @@ impl Socket {
             fd.as_raw_fd(),
             &SockaddrStorage::from(SocketAddr::new(address, port)),
         )?;
+        // A kernel older than 4.18 has no trains.
+        let takes_trains = setsockopt(&fd, sockopt::UdpGsoSegment, &0).is_ok();
         Ok(Self {
             fd,
-            takes_trains: AtomicBool::new(true),
+            takes_trains: AtomicBool::new(takes_trains),
         })
     }
 
@@ -321,7 +324,8 @@ impl Arrival {
                 self.tos = u8::try_from(*tclass).unwrap_or_default();
             }
             ControlMessageOwned::UdpGroSegments(size) => {
-                self.size = usize::try_from(*size).map_or(self.len, |size| size.clamp(1, self.len.max(1)));
+                self.size =
+                    usize::try_from(*size).map_or(self.len, |size| size.clamp(1, self.len.max(1)));
             }
             _ => {}
         }

@@ -1,0 +1,41 @@
+//! The threads of a node.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crate::handshakes;
+use crate::inbound::Inbound;
+use crate::node::Node;
+use crate::outbound::Outbound;
+
+/// Starts `count` threads for each direction, and one for handshakes. They live as long as the process.
+///
+/// # Errors
+///
+/// The system's, when it has no more threads.
+pub fn start(node: &Arc<Node>, count: usize) -> io::Result<()> {
+    let (outbound, inbound) = (Arc::<Outbound>::default(), Arc::<Inbound>::default());
+    for _ in 0..count.clamp(1, MOST) {
+        let (node_out, outbound) = (node.clone(), outbound.clone());
+        spawn("outbound", move || outbound.run(&node_out))?;
+        let (node_in, inbound) = (node.clone(), inbound.clone());
+        spawn("inbound", move || inbound.run(&node_in))?;
+    }
+    let node = node.clone();
+    spawn("handshakes", move || handshakes::run(&node))
+}
+
+/// How many threads each direction gets where nothing else is asked for: one for every two cores.
+#[must_use]
+pub fn usual_count() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MOST))
+}
+
+/// Beyond this the short steps under the lock are all that there is.
+const MOST: usize = 16;
+
+fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(f)?;
+    Ok(())
+}
