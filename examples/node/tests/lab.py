@@ -202,10 +202,11 @@ class Place:
 class Tunnel:
     """A WireGuard device in a place, and the process behind it."""
 
-    def __init__(self, place, kind="node", port=PORT):
+    def __init__(self, place, kind="node", port=PORT, net=77):
         self.place = place
         self.kind = kind
         self.port = port
+        self.net = net
         self.device = unique("d")
         self.log = place.lab.work / f"{self.device}-{kind}.log"
         self.private = execute("wg", "genkey").stdout.strip()
@@ -222,7 +223,8 @@ class Tunnel:
         return self.process.pid
 
     def inner(self, family=4):
-        return f"10.77.0.{self.place.number}" if family == 4 else f"fd77::{self.place.number:x}"
+        number = self.place.number
+        return f"10.{self.net}.0.{number}" if family == 4 else f"fd{self.net}::{number:x}"
 
     def start(self):
         """Starts the program in the foreground and waits until it can be configured."""
@@ -326,8 +328,12 @@ class Lab:
         """A figure for the line of this check."""
         self.notes.append(text)
 
-    def add_places(self, number):
-        """Namespaces in one network: two on one cable, more on a switch of their own."""
+    def add_places(self, number, whole=False):
+        """Namespaces in one network: two on one cable, more on a switch of their own.
+
+        What is counted and captured on the cables are datagrams; with `whole` also what the system
+        would rather send in one piece, and has the receiver cut, as fast cables do.
+        """
         made = []
         for _ in range(number):
             expect(not _closed.is_set(), "the run is over")
@@ -344,15 +350,15 @@ class Lab:
                 switch.ip("link", "add", port, "type", "veth", "peer", "name", "cable", "netns", place.name)
                 switch.ip("link", "set", port, "master", "switch", "up", "gso_max_segs", 1)
         for place in made:
-            # What is counted and captured on the cable are datagrams, not what they are cut from.
-            place.ip("link", "set", "cable", "gso_max_segs", 1)
+            if not whole:
+                place.ip("link", "set", "cable", "gso_max_segs", 1)
             place.ip("addr", "add", f"{place.outer(4)}/24", "dev", "cable")
             place.ip("addr", "add", f"{place.outer(6)}/64", "dev", "cable", "nodad")
             place.ip("link", "set", "cable", "up")
         return made
 
-    def tunnel(self, place, kind="node", port=PORT):
-        self.tunnels.append(Tunnel(place, kind, port))
+    def tunnel(self, place, kind="node", port=PORT, net=77):
+        self.tunnels.append(Tunnel(place, kind, port, net))
         return self.tunnels[-1]
 
     def pair(self, kinds=("node", "node"), outer=4, psk=None, mtu=MTU):
@@ -365,7 +371,7 @@ class Lab:
         other.peer(one, endpoint=outer, psk=psk)
         return one, other
 
-    def star(self, leaves, port=PORT):
+    def star(self, leaves):
         """A hub with a tunnel, and leaves with one each; the hub knows no endpoints."""
         hub, *others = (self.tunnel(place).start().set_up() for place in self.add_places(leaves + 1))
         for other in others:
