@@ -94,7 +94,8 @@ def without_traffic_it_does_nothing_at_all(lab):
     tunnel.wg("set", "peer", lab.tunnel(tunnel.place).public, "endpoint", "192.0.2.9:1", "allowed-ips", "10.0.0.0/8")
     tunnel.place.ip("addr", "add", "10.77.0.1/24", "dev", tunnel.device)
     tunnel.place.ip("link", "set", tunnel.device, "up")
-    time.sleep(0.5)
+    # By then the cable has its own IPv6 address, which the kernel reports to who listens.
+    time.sleep(3)
     before = tasks(tunnel.pid)
     time.sleep(5)
     after = tasks(tunnel.pid)
