@@ -5,8 +5,30 @@
 //! one client as they come, changes an [`Interface`], and gives the answers out. What an interface
 //! does not hold, the UDP port above all, is the caller's, through the trait [`Host`].
 //!
-//! The behaviour is that of wireguard-go. [`RequestReader`], [`Operation`] and [`Edit`] are the parts
-//! of a connection, for a program that reads requests on another thread.
+//! [`RequestReader`], [`Operation`] and [`Edit`] are the parts of a connection, for a program that reads
+//! requests on another thread.
+//!
+//! # What is done as wireguard-go does it
+//!
+//! - A line is applied when it comes. What was applied before an error stays, the error ends the
+//!   request, and nothing of it is applied any more.
+//! - Lines before the first `public_key` are about the device, later ones about a peer, which is
+//!   added at its `public_key`. `update_only=true` takes a peer back that was added there.
+//! - Lines about a peer that is ourselves, was removed or does not exist must be right and do nothing.
+//!   A peer whose key becomes our own is removed.
+//! - Numbers are decimal, without a sign; flags are `true` and nothing else; keys are hexadecimal in
+//!   either case. A `private_key` of zeros takes the key away.
+//! - The number of an error is negative. A client that begins with anything but `get=1` or `set=1` is
+//!   to be left without an answer. A `set` request that the client's end of sending cuts off is whole.
+//!
+//! # What differs
+//!
+//! - After an error, and after an answer, the next request is read, also if it came with the one before.
+//! - Lines are at most [`MAX_LINE`] long, and longer ones `EINVAL`; there, 65535 bytes and `EIO`.
+//! - Zeros are a peer like another while there is no private key.
+//! - As newer versions than 0.0.20220316 of Debian 12 do it: an endpoint is told with its scope, the
+//!   length of a prefix has neither a sign nor leading zeros, and `allowed_ip=-10.0.0.0/8` removes an
+//!   allowed IP.
 //!
 //! ```
 //! use core::net::SocketAddr;

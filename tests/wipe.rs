@@ -362,6 +362,79 @@ fn batches_leave_no_key_in_freed_memory() {
     assert_holds_none(watch.freed(), &secrets);
 }
 
+/// Nor in the lines and answers of the configuration protocol, however they are cut.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "see the top of the file")]
+fn configuring_leaves_no_key_in_freed_memory() {
+    use quietwire::uapi::{Connection, Device};
+
+    let private = *b"@ private key of 32 characters.@";
+    let texts = [
+        PrivateKey::from_bytes(private).to_hex(),
+        PresharedKey::from_bytes(PSK).to_hex(),
+    ];
+    let [private_hex, psk_hex] = texts.each_ref().map(|text| text.as_str().as_bytes());
+    let (start, middle) = (&b"set=1\nprivate_key="[..], "11".repeat(32));
+    let middle = format!("\npublic_key={middle}\npreshared_key=");
+    let rest = "\n\nset=1\npreshared_key=wrong\n\nget=1\n\n".as_bytes();
+    let request = [start, private_hex, middle.as_bytes(), psk_hex, rest].concat();
+    for length in [1, 30, 1000] {
+        let watch = Watch::start();
+        let now = Instant::from_nanos(0);
+        let mut interface: Interface = Interface::new(None, now);
+        let (mut host, mut connection) = (NoHost, Connection::new());
+        let mut device = Device::new(now, &mut interface, &mut host);
+        let mut answers = Vec::with_capacity(3);
+        for mut piece in request.chunks(length) {
+            while let Some(answer) = connection.receive(&mut piece, &mut device).unwrap() {
+                answers.push(answer);
+            }
+        }
+        assert!(answers[2].as_str().contains(texts[0].as_str()));
+        assert!(answers[2].as_str().contains(texts[1].as_str()));
+        drop((answers, connection, interface));
+        let freed = watch.freed();
+        assert!(freed.len() > 1024);
+        assert_holds_none(freed, &[("preshared key", PSK), ("private key", private)]);
+        for text in [private_hex, psk_hex] {
+            assert!(
+                !freed
+                    .windows(16)
+                    .any(|window| text.chunks(16).any(|part| part == window))
+            );
+        }
+    }
+}
+
+/// Has neither port nor mark.
+struct NoHost;
+
+impl quietwire::uapi::Host<std::net::SocketAddr> for NoHost {
+    fn listen_port(&self) -> u16 {
+        0
+    }
+
+    fn set_listen_port(&mut self, _port: u16) -> Result<(), quietwire::uapi::Errno> {
+        Ok(())
+    }
+
+    fn fwmark(&self) -> u32 {
+        0
+    }
+
+    fn set_fwmark(&mut self, _mark: u32) -> Result<(), quietwire::uapi::Errno> {
+        Ok(())
+    }
+
+    fn endpoint(&self, address: std::net::SocketAddr) -> std::net::SocketAddr {
+        address
+    }
+
+    fn unix_time_of(&self, _at: Instant) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
 /// Nor in the keys that were lent to the cipher, whatever its backend and the verdict.
 #[test]
 #[cfg(feature = "internals")]

@@ -93,21 +93,25 @@ impl Host<SocketAddr> for Node {
     }
 }
 
-/// The first byte is the length of the pieces in which the request comes; the second says whether
-/// the others are the request or, if it is zero, a choice of pieces.
+/// The first byte is the length of the pieces in which the request comes. The others are the request
+/// or, if the first has its highest bit set, a choice of pieces of one.
 pub fn uapi(data: &[u8]) {
     let Some((length, data)) = data.split_first() else {
         return;
     };
-    let request = match data.split_first() {
-        Some((0, choices)) => {
-            let piece = |choice: &u8| PIECES[usize::from(*choice) % PIECES.len()];
-            choices.iter().map(piece).collect::<String>().into_bytes()
-        }
-        _ => data.to_vec(),
+    let request = if length & 0x80 == 0 {
+        data.to_vec()
+    } else {
+        let piece = |choice: &u8| PIECES[usize::from(*choice) % PIECES.len()];
+        let pieces = data.iter().map(piece);
+        [PIECES[0]]
+            .into_iter()
+            .chain(pieces)
+            .collect::<String>()
+            .into_bytes()
     };
     let (answers, got) = serve(&request, request.len());
-    let (in_pieces, got_in_pieces) = serve(&request, usize::from(*length));
+    let (in_pieces, got_in_pieces) = serve(&request, usize::from(*length & 0x7f));
     assert_eq!(answers, in_pieces);
     assert_eq!(got, got_in_pieces);
     let (set_again, got_again) = serve(&as_set(&got), 4096);

@@ -44,3 +44,19 @@ impl fmt::Display for Errno {
         write!(f, "-{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_system_come_with_either_sign() {
+        assert_eq!(Errno::from_raw(22), Errno::EINVAL);
+        assert_eq!(Errno::from_raw(-98), Errno::EADDRINUSE);
+        assert_eq!(Errno::from_raw(0), Errno::UNKNOWN, "zero is success");
+        assert_eq!(Errno::from_raw(i32::MIN).raw(), i32::MAX);
+        assert_eq!(Errno::EPROTO.to_string(), "-71");
+    }
+}

@@ -291,3 +291,83 @@ fn endpoint(text: &str) -> Option<Operation> {
     let address = SocketAddrV6::new(address, port, 0, scope_id).into();
     Some(Operation::Endpoint { address, zone })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString};
+
+    use super::*;
+
+    /// The endpoint that a text is, with its zone.
+    fn read(text: &str) -> Option<(String, Option<String>)> {
+        let line = std::format!("endpoint={text}");
+        match Operation::parse(line.as_bytes()) {
+            Ok(Operation::Endpoint { address, zone }) => Some((
+                address.to_string(),
+                zone.map(|zone| zone.as_str().to_string()),
+            )),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => {
+                assert_eq!(error, Error::Value { key: Key::Endpoint });
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn scopes_are_numbers_or_names() {
+        for (text, address, zone) in [
+            ("[fe80::1%7]:1", "[fe80::1%7]:1", None),
+            ("[fe80::1%4294967295]:1", "[fe80::1%4294967295]:1", None),
+            ("[fe80::1%0]:1", "[fe80::1]:1", None),
+            ("[fe80::1%eth0.7]:1", "[fe80::1]:1", Some("eth0.7")),
+            (
+                "[fe80::1%123456789abcdef]:1",
+                "[fe80::1]:1",
+                Some("123456789abcdef"),
+            ),
+            ("[::1%wg-0@x]:65535", "[::1]:65535", Some("wg-0@x")),
+        ] {
+            let zone = zone.map(ToString::to_string);
+            assert_eq!(read(text), Some((address.to_string(), zone)), "{text}");
+        }
+        for text in [
+            "[fe80::1%]:1",
+            "[fe80::1%4294967296]:1",
+            "[fe80::1%123456789abcdefg]:1",
+            "[fe80::1%a b]:1",
+            "[fe80::1%a/b]:1",
+            "[fe80::1%a%b]:1",
+            "[fe80::1%\u{e9}]:1",
+            "[fe80::1%a\0]:1",
+            "192.0.2.1%eth0:1",
+            "[192.0.2.1%1]:1",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_found_by_its_name_and_no_other() {
+        for key in Key::ALL {
+            assert_eq!(Key::find(key.name().as_bytes()), Some(key));
+            let longer = std::format!("{key}s");
+            assert_eq!(Key::find(longer.as_bytes()), None);
+            let (shorter, _) = key.name().split_at(key.name().len() - 1);
+            assert_eq!(Key::find(shorter.as_bytes()), None);
+        }
+    }
+
+    /// Zeros are told from a key before clamping makes a key of them.
+    #[test]
+    fn a_private_key_of_zeros_is_none() {
+        let zeros = "0".repeat(64);
+        let read = |text: &str| Operation::parse(std::format!("private_key={text}").as_bytes());
+        assert!(matches!(read(&zeros), Ok(Operation::PrivateKey(None))));
+        let clamped_away = std::format!("07{}", "0".repeat(62));
+        let Ok(Operation::PrivateKey(Some(key))) = read(&clamped_away) else {
+            panic!("not a key")
+        };
+        assert_eq!(key.expose()[31], 0x40);
+    }
+}

@@ -188,3 +188,86 @@ impl fmt::Debug for RequestReader {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// The steps of a text that comes in pieces of a length, by a letter each.
+    fn steps(text: &str, length: usize) -> String {
+        let mut reader = RequestReader::new();
+        let mut steps = Vec::new();
+        for mut piece in text.as_bytes().chunks(length) {
+            while let Some(step) = reader.next(&mut piece) {
+                steps.push(step);
+            }
+            assert!(piece.is_empty());
+        }
+        while let Some(step) = reader.finish() {
+            steps.push(step);
+        }
+        let letter = |step| match step {
+            Ok(Step::Get) => 'G',
+            Ok(Step::Set) => 'S',
+            Ok(Step::Operation(_)) => '.',
+            Ok(Step::End) => ';',
+            Ok(Step::Unknown) => '?',
+            Err(_) => '!',
+        };
+        steps.into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn a_stream_is_read_step_by_step_however_it_is_cut() {
+        for (text, expected) in [
+            ("", ""),
+            ("get=1\n\nget=1\n\n", "GG"),
+            ("get=1\n", ""),
+            ("get=1\nfwmark=1\nfwmark=2\n\nget=1\n\n", "!G"),
+            ("set=1\nfwmark=1\nlisten_port=1\n\nget=1\n\n", "S..;G"),
+            ("set=1\r\n\n", "?"),
+            ("set=1\nfwmark=1\r\n\r\nget=1\n\n", "S.;G"),
+            ("set=1\nfwmark\nfwmark=1\n\nget=1\n\n", "S!G"),
+            ("set=1\nfwmark=x\nget=1\n\nset=1\n\n", "S!S;"),
+            ("set=1\nfwmark=1", "S.;"),
+            ("set=1\nfwmark", "S!"),
+            ("set=1\nfwmark\nfwmark=1", "S!"),
+            ("set=1", ""),
+            ("\nset=1\n\n", "?"),
+            ("set=1\n\nget\nget=1\n\n", "S;?"),
+        ] {
+            for length in [1, 2, 3, 7, 1000] {
+                assert_eq!(steps(text, length), expected, "{text:?} by {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_buffer_never_grows() {
+        let mut reader = RequestReader::new();
+        let capacity = reader.partial.capacity();
+        for piece in [&b"set=1\n"[..], &[b'x'; 5000], &[b'x'; 5000], b"\n\n"] {
+            let mut piece = piece;
+            while reader.next(&mut piece).is_some() {}
+            assert_eq!(reader.partial.capacity(), capacity);
+        }
+        assert!(capacity < 2 * MAX_LINE);
+    }
+
+    #[test]
+    fn what_was_abandoned_is_passed_over() {
+        let mut reader = RequestReader::new();
+        let mut input = &b"set=1\nfwmark=1\nfwmark=2\n\nget=1\n\n"[..];
+        assert!(matches!(reader.next(&mut input), Some(Ok(Step::Set))));
+        assert!(matches!(
+            reader.next(&mut input),
+            Some(Ok(Step::Operation(_)))
+        ));
+        reader.abandon();
+        assert!(matches!(reader.next(&mut input), Some(Ok(Step::Get))));
+        assert!(reader.next(&mut input).is_none());
+    }
+}
