@@ -440,9 +440,9 @@ fn nothing_secret_is_printed_by_accident() {
         "11".repeat(32)
     );
     assert!(rig.send(half.as_bytes()).unwrap().is_empty());
-    let mut shown = format!("{:?}", rig.connection);
+    let shown = format!("{:?}", rig.connection);
     let answers = rig.send(b"\n\nget=1\n\n").unwrap();
-    shown += &format!("{answers:?}");
+    let shown = format!("{shown} {answers:?}");
     assert!(
         answers[1].as_str().contains(&secret)
             && !shown.contains("5a5a")
@@ -454,12 +454,9 @@ fn nothing_secret_is_printed_by_accident() {
 fn as_set(got: &str) -> String {
     let told = ["last_handshake_time_", "tx_bytes=", "rx_bytes=", "errno="];
     let settable = |line: &&str| !told.iter().any(|start| line.starts_with(start));
-    let lines = got.lines().filter(settable);
-    ["set=1"]
-        .into_iter()
-        .chain(lines)
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let mut lines = vec!["set=1"];
+    lines.extend(got.lines().filter(settable));
+    lines.join("\n") + "\n"
 }
 
 /// Ten thousand peers with three networks each: set, told, set again from what was told. Linear: a
@@ -467,15 +464,16 @@ fn as_set(got: &str) -> String {
 #[test]
 fn ten_thousand_peers() {
     let start = std::time::Instant::now();
-    let mut request = String::from("set=1\nreplace_peers=true\n");
+    let mut lines = vec!["set=1".to_owned(), "replace_peers=true".to_owned()];
     for n in 0..10_000_u32 {
-        request += &format!("public_key={n:064x}\npreshared_key={:064x}\n", n + 1);
-        request += &format!("endpoint=192.0.2.1:{}\nreplace_allowed_ips=true\n", n + 1);
-        for network in 0..3 {
-            request += &format!("allowed_ip=10.{}.{}.{}/32\n", n >> 8, n & 255, network);
-        }
+        lines.push(format!("public_key={n:064x}"));
+        lines.push(format!("preshared_key={:064x}", n + 1));
+        lines.push(format!("endpoint=192.0.2.1:{}", n + 1));
+        lines.push("replace_allowed_ips=true".to_owned());
+        let network = |last| format!("allowed_ip=10.{}.{}.{last}/32", n >> 8, n & 255);
+        lines.extend((0..3).map(network));
     }
-    request.push('\n');
+    let request = lines.join("\n") + "\n\n";
     let mut rig = Rig::new();
     for _ in 0..2 {
         let pieces: Vec<_> = request.as_bytes().chunks(4096).collect();
@@ -509,8 +507,8 @@ proptest! {
         let mut model = model::Model::new();
         for request in requests {
             let errno = model.set(&request);
-            let lines: String = request.iter().map(|line| format!("{line}\n")).collect();
-            let answer = rig.ask(&format!("set=1\n{lines}\n"));
+            let lines = [&["set=1".to_owned()], request.as_slice()].concat().join("\n");
+            let answer = rig.ask(&format!("{lines}\n\n"));
             prop_assert_eq!(answer, format!("errno={}\n\n", errno), "{}", lines);
             prop_assert_eq!(rig.state(), model.get(), "{}", lines);
         }

@@ -147,7 +147,7 @@ impl Model {
         lines.extend((self.mark != 0).then(|| format!("fwmark={}", self.mark)));
         for (key, peer) in &self.peers {
             lines.push(format!("public_key={key}"));
-            let psk = peer.psk.clone().unwrap_or("0".repeat(64));
+            let psk = peer.psk.clone().unwrap_or_else(|| "0".repeat(64));
             lines.push(format!("preshared_key={psk}"));
             lines.extend(
                 peer.endpoint
