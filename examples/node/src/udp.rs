@@ -17,6 +17,10 @@ use nix::sys::socket::{
     SockaddrStorage, bind, getsockname, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
+
 use crate::path::Path;
 
 /// The most datagrams of a train: what every kernel with trains takes.
@@ -157,10 +161,14 @@ impl Socket {
         let fd = socket(family, SockType::Datagram, flags, None)?;
         match address {
             IpAddr::V4(_) => {
+                // Nothing is forbidden to be cut on its way, as the kernel's own WireGuard has it: who
+                // drops what is too long for him often does not say so.
+                let _ = set_ip_mtu_discover(&fd, Ipv4PathMtuDiscovery::DONT);
                 setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
                 setsockopt(&fd, sockopt::IpRecvTos, &true)?;
             }
             IpAddr::V6(_) => {
+                let _ = set_ipv6_mtu_discover(&fd, Ipv6PathMtuDiscovery::DONT);
                 setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
                 setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
                 setsockopt(&fd, sockopt::Ipv6RecvTClass, &true)?;

@@ -122,6 +122,19 @@ def a_changed_mtu_is_followed_and_padding_never_exceeds_it(lab):
 
 
 @check
+def a_path_narrower_than_a_full_datagram_is_survived(lab):
+    """The kernel takes no train there: its datagrams go one by one, and in fragments."""
+    for outer in (4, 6):
+        one, other = lab.pair(outer=outer)
+        expect_both_ways(one, other)
+        for tunnel in (one, other):
+            tunnel.place.ip("link", "set", "cable", "mtu", 1400)
+        expect_ping(one.place, other.inner(), size=MTU - 28, df=True)
+        transfer(one.place, other.place, other.inner(), 8 * MEGABYTE)
+        transfer(other.place, one.place, one.inner(6), 8 * MEGABYTE)
+
+
+@check
 def a_very_small_mtu_is_survived(lab):
     """IPv6 is off below 1280; IPv4 goes on."""
     one, other = lab.pair()
