@@ -8,7 +8,7 @@ use quietwire::uapi::{Connection, Device, Errno, Host};
 use quietwire::{Instant, Interface};
 
 /// Pieces that requests are made of, and some that they must not be made of.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 52] = [
     "set=1\n",
     "get=1\n",
     "\n",
@@ -50,6 +50,19 @@ const PIECES: [&str; 40] = [
     "65535\n",
     "4294967295\n",
     "é",
+    // Whole lines, so that much of what is made at random is right.
+    "public_key=2222222222222222222222222222222222222222222222222222222222222222\n",
+    "private_key=5858585858585858585858585858585858585858585858585858585858585858\n",
+    "preshared_key=9999999999999999999999999999999999999999999999999999999999999999\n",
+    "listen_port=51820\n",
+    "fwmark=7\n",
+    "endpoint=192.0.2.1:51820\n",
+    "endpoint=[2001:db8::1%lo]:7\n",
+    "persistent_keepalive_interval=25\n",
+    "allowed_ip=10.0.0.0/8\n",
+    "allowed_ip=-10.0.0.0/8\n",
+    "allowed_ip=::/0\n",
+    "\nset=1\n",
 ];
 
 #[derive(Default)]
