@@ -8,6 +8,7 @@ export MSRV=1.89.0
 export NIGHTLY=nightly-2026-05-20
 export CARGO_FUZZ=0.13.2
 export CARGO_DENY=0.20.2
+export BORINGTUN_CLI=0.7.1
 
 # Tools that take minutes to build outlive one run.
 export TOOLS="${XDG_CACHE_HOME:-$HOME/.cache}/quietwire-ci"
