@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn messages_say_what_they_should_and_quote_what_fits() {
         for length in [0, 1, 8, 527, 528, 529, 1191, 1192, 1193, 1500] {
-            let payload: Vec<_> = (0..length).map(|byte| byte as u8).collect();
+            let payload: Vec<_> = (0..length).map(|place: usize| place as u8).collect();
             let packet = packet4(17, &payload);
             let [first, second] = both(&packet).map(Option::unwrap);
             let quote = packet[..packet.len().min(548)].to_vec();
