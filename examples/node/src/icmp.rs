@@ -338,6 +338,10 @@ mod tests {
         // The other family's ICMP means nothing here.
         answered(&packet4(58, &[3, 0]));
         answered(&packet6(1, &[3, 0]));
+        // Behind an authentication header, whose length is counted in another way.
+        let behind = |kind| [&[58, 4][..], &[0; 22], &[kind]].concat();
+        answered(&packet6(51, &behind(128)));
+        silent(&packet6(51, &behind(3)));
         // A type that cannot be seen may be one.
         silent(&packet4(1, &[]));
         silent(&packet6(58, &[]));

@@ -175,7 +175,7 @@ impl Packet {
 
 /// Mixes addresses and ports.
 #[inline]
-fn tag(flow: &[u8]) -> u64 {
+pub(super) fn tag(flow: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let (words, _) = flow.as_chunks();
     words.iter().fold(0, |tag: u64, word| {
