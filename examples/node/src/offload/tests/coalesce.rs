@@ -387,18 +387,20 @@ fn zero_is_no_checksum_of_udp_even_if_it_is_right() {
 
 /// Two sources and two pairs of ports whose flows have the same tag.
 fn twins(spec: &Spec) -> [Spec; 2] {
+    let ports = u32::from_ne_bytes(spec.build()[20..24].try_into().unwrap());
     let mut seen = HashMap::new();
     for number in 0u32.. {
-        let mut spec = spec.clone();
-        spec.source[12..].copy_from_slice(&number.to_be_bytes());
-        let state = tag(&spec.build()[12..20]).rotate_left(29);
-        if let Some((other, before)) = seen.insert(state >> 32, (spec.clone(), state)) {
-            let other: Spec = other;
-            let ports = u32::from_ne_bytes(spec.build()[20..24].try_into().unwrap());
+        let addresses = [&number.to_be_bytes()[..], &spec.destination[12..]].concat();
+        // The ports come last, and can make up for what differs in the lower half.
+        let state = tag(&addresses).rotate_left(29);
+        if let Some((other, before)) = seen.insert(state >> 32, (number, state)) {
             let ports = ports ^ (state ^ before) as u32;
             let [a, b, c, d] = ports.to_ne_bytes();
-            spec.ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-            return [other, spec];
+            let [mut one, mut twin] = [spec.clone(), spec.clone()];
+            one.source[12..].copy_from_slice(&other.to_be_bytes());
+            twin.source[12..].copy_from_slice(&number.to_be_bytes());
+            twin.ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            return [one, twin];
         }
     }
     unreachable!()
