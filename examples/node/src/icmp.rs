@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn messages_say_what_they_should_and_quote_what_fits() {
         for length in [0, 1, 8, 527, 528, 529, 1191, 1192, 1193, 1500] {
-            let payload: Vec<_> = (0..=255).cycle().take(length).collect();
+            let payload: Vec<_> = (0..length).map(|place: usize| place as u8).collect();
             let packet = packet4(17, &payload);
             let [first, second] = both(&packet).map(Option::unwrap);
             let quote = packet[..packet.len().min(548)].to_vec();
@@ -338,6 +338,10 @@ mod tests {
         // The other family's ICMP means nothing here.
         answered(&packet4(58, &[3, 0]));
         answered(&packet6(1, &[3, 0]));
+        // Behind an authentication header, whose length is counted in another way.
+        let behind = |kind| [&[58, 4][..], &[0; 22], &[kind]].concat();
+        answered(&packet6(51, &behind(128)));
+        silent(&packet6(51, &behind(3)));
         // A type that cannot be seen may be one.
         silent(&packet4(1, &[]));
         silent(&packet6(58, &[]));

@@ -141,7 +141,11 @@ fn short(bytes: &[u8]) -> u64 {
         .iter()
         .map(|word| u64::from(u32::from_ne_bytes(*word)))
         .sum::<u64>();
-    let mut last = [0; 4];
-    last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+    let last = match *tail {
+        [a] => [a, 0, 0, 0],
+        [a, b] => [a, b, 0, 0],
+        [a, b, c] => [a, b, c, 0],
+        _ => [0; 4],
+    };
     words + u64::from(u32::from_ne_bytes(last))
 }

@@ -70,6 +70,7 @@ struct Train {
 struct Open {
     /// The first of the group.
     packet: Packet,
+    first: usize,
     train: usize,
     /// What the next packet has to have.
     sequence: u32,
@@ -130,37 +131,35 @@ impl Coalescer {
 
     /// Puts a packet at the end of its flow's group, or begins another one.
     fn place<P: AsMut<[u8]>>(&mut self, packet: Packet, index: usize, packets: &mut [P]) {
+        let (before, rest) = packets.split_at_mut(index);
+        let bytes = rest[0].as_mut();
         let slot = self
             .open
             .iter()
-            .position(|open| open.packet.is_akin(&packet));
+            .position(|open| open.is_of(&packet, bytes, before));
         if let Some(slot) = slot {
-            if self.joins(slot, &packet, index, packets) {
+            let first = before[self.open[slot].first].as_mut();
+            if self.joins(slot, &packet, bytes, first) {
                 return self.join(slot, &packet, index);
             }
             self.open.swap_remove(slot);
         }
         self.begin(index, packet.shape.headers + packet.payload);
         if packet.joins && !packet.push {
-            self.open(packet);
+            self.open(packet, index);
         }
     }
 
     /// Whether a packet can be put at the end of a group. Its checksum is what is looked at last.
-    fn joins<P>(&mut self, slot: usize, packet: &Packet, index: usize, packets: &mut [P]) -> bool
-    where
-        P: AsMut<[u8]>,
-    {
+    fn joins(&mut self, slot: usize, packet: &Packet, bytes: &[u8], first: &[u8]) -> bool {
         let open = &mut self.open[slot];
-        let train = &self.trains[open.train];
-        let (shape, fits) = (packet.shape, train.total + packet.payload <= LONGEST);
-        if !fits || !open.expects(packet) {
+        let fits = self.trains[open.train].total + packet.payload <= LONGEST;
+        let shape = packet.shape;
+        if !fits || !open.expects(packet) || shape.options(first) != shape.options(bytes) {
             return false;
         }
-        if !open.verified {
-            open.verified = shape.verify(packets[train.first].as_mut());
-        }
-        open.verified && shape.verify(packets[index].as_mut())
+        open.verified = open.verified || shape.verify(first);
+        open.verified && shape.verify(bytes)
     }
 
     fn join(&mut self, slot: usize, packet: &Packet, index: usize) {
@@ -194,8 +193,8 @@ impl Coalescer {
     }
 
     /// Lets the group that was just begun become longer.
-    fn open(&mut self, packet: Packet) {
-        let open = Open::new(packet, self.trains.len() - 1);
+    fn open(&mut self, packet: Packet, first: usize) {
+        let open = Open::new(packet, first, self.trains.len() - 1);
         if self.open.len() < FLOWS {
             self.open.push(open);
         } else {
@@ -206,10 +205,11 @@ impl Coalescer {
 }
 
 impl Open {
-    fn new(packet: Packet, train: usize) -> Self {
+    fn new(packet: Packet, first: usize, train: usize) -> Self {
         let (sequence, id, payload) = (packet.sequence, packet.id, packet.payload);
         let mut open = Self {
             packet,
+            first,
             train,
             sequence,
             id,
@@ -217,6 +217,13 @@ impl Open {
         };
         open.advance(payload);
         open
+    }
+
+    /// Whether a packet is of this flow, whose first packet is in the batch.
+    #[inline]
+    fn is_of<P: AsMut<[u8]>>(&self, packet: &Packet, bytes: &[u8], batch: &mut [P]) -> bool {
+        let shape = packet.shape;
+        self.packet.is_akin(packet) && shape.flow(bytes) == shape.flow(batch[self.first].as_mut())
     }
 
     /// Expects the packet behind one with so much payload.

@@ -19,11 +19,16 @@ pub(super) enum Sorted {
     Unknown,
 }
 
-/// A whole TCP segment or UDP datagram. Of the length it says; its checksums are not verified.
+/// A whole TCP segment or UDP datagram, of the length that its headers say. Its checksums are not
+/// verified.
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
-    flow: Flow,
-    same: Same,
+    /// Nearly always different for different flows, and quickly compared.
+    tag: u64,
+    /// Type of service, "don't fragment", time to live; or traffic class, flow label, hop limit.
+    ip: u64,
+    /// Of TCP: what is acknowledged, and the length of the header.
+    tcp: [u8; 5],
     pub(super) shape: Shape,
     /// The length of the payload, in bytes.
     pub(super) payload: usize,
@@ -46,30 +51,6 @@ pub(super) struct Shape {
     pub(super) headers: usize,
 }
 
-/// Who talks to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flow {
-    /// Nearly always different for different flows, and quickly compared.
-    tag: u64,
-    addresses: [u64; 4],
-    ports: u32,
-    ipv6: bool,
-    udp: bool,
-}
-
-/// What the packets of a group have in common besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Same {
-    /// Type of service, "don't fragment", time to live; or traffic class, flow label, hop limit.
-    ip: [u8; 5],
-    /// The length of the TCP header.
-    tcp: u8,
-    acknowledged: [u8; 4],
-    options: [u8; OPTIONS],
-}
-
-const OPTIONS: usize = 40;
-
 impl Packet {
     /// Reads the headers.
     #[inline]
@@ -87,20 +68,21 @@ impl Packet {
         let header = packet.first_chunk::<IPV4_HEADER>()?;
         let total = u16::from_be_bytes(take(header, 2));
         let fragment = u16::from_be_bytes(take(header, 6));
-        if header[0] != 0x45 || usize::from(total) != packet.len() || fragment & !DONT_FRAGMENT != 0
-        {
+        let whole = usize::from(total) == packet.len() && fragment & !DONT_FRAGMENT == 0;
+        if header[0] != 0x45 || !whole {
             return None;
         }
-        let addresses = [u64::from_ne_bytes(take(header, 12)), 0, 0, 0];
-        let ip = [header[1], header[6], header[7], header[8], 0];
+        let protocol @ (TCP | UDP) = header[9] else {
+            return Some(Sorted::Stranger);
+        };
+        let common = [header[1], header[6], header[7], header[8], 0, 0, 0, 0];
         let id = (fragment == 0).then(|| u16::from_be_bytes(take(header, 4)));
-        match header[9] {
-            protocol @ (TCP | UDP) => {
-                let packet = Self::transport(packet, protocol, addresses, ip)?;
-                Some(Sorted::Flow(Self { id, ..packet }))
-            }
-            _ => Some(Sorted::Stranger),
-        }
+        let shape = Shape {
+            ipv6: false,
+            udp: protocol == UDP,
+            headers: IPV4_HEADER,
+        };
+        Self::transport(packet, shape, u64::from_ne_bytes(common), id).map(Sorted::Flow)
     }
 
     #[inline]
@@ -110,120 +92,95 @@ impl Packet {
         if usize::from(payload) + IPV6_HEADER != packet.len() {
             return None;
         }
-        let (addresses, _) = header[8..].as_chunks();
-        let mut words = [0; 4];
-        words
-            .iter_mut()
-            .zip(addresses)
-            .for_each(|(word, bytes)| *word = u64::from_ne_bytes(*bytes));
-        let ip = [header[0], header[1], header[2], header[3], header[7]];
-        match header[6] {
-            protocol @ (TCP | UDP) => {
-                Self::transport(packet, protocol, words, ip).map(Sorted::Flow)
-            }
-            ICMPV6 | ESP => Some(Sorted::Stranger),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    fn transport(packet: &[u8], protocol: u8, addresses: [u64; 4], ip: [u8; 5]) -> Option<Self> {
-        let (ipv6, udp) = (packet[0] >> 4 == 6, protocol == UDP);
-        let offset = if ipv6 { IPV6_HEADER } else { IPV4_HEADER };
-        let header = packet.get(offset..)?;
-        let ports = u32::from_ne_bytes(*header.first_chunk()?);
+        let protocol = match header[6] {
+            protocol @ (TCP | UDP) => protocol,
+            ICMPV6 | ESP => return Some(Sorted::Stranger),
+            _ => return None,
+        };
+        let common = [
+            header[0], header[1], header[2], header[3], header[7], 0, 0, 0,
+        ];
         let shape = Shape {
-            ipv6,
-            udp,
-            headers: offset,
+            ipv6: true,
+            udp: protocol == UDP,
+            headers: IPV6_HEADER,
         };
-        let flow = Flow::new(addresses, ports, ipv6, udp);
-        let packet = Self::bare(flow, ip, shape);
-        if udp {
-            packet.udp(header)
-        } else {
-            packet.tcp(header)
-        }
+        Self::transport(packet, shape, u64::from_ne_bytes(common), None).map(Sorted::Flow)
     }
 
     #[inline]
-    fn bare(flow: Flow, ip: [u8; 5], shape: Shape) -> Self {
-        let same = Same {
+    fn transport(packet: &[u8], shape: Shape, ip: u64, id: Option<u16>) -> Option<Self> {
+        let header = packet.get(shape.headers..)?;
+        let mut sorted = Self {
+            tag: tag(shape.flow(packet)),
             ip,
-            tcp: 0,
-            acknowledged: [0; 4],
-            options: [0; OPTIONS],
-        };
-        Self {
-            flow,
-            same,
+            tcp: [0; 5],
             shape,
             payload: 0,
             sequence: 0,
-            id: None,
+            id,
             push: false,
             joins: false,
+        };
+        if shape.udp {
+            sorted.udp(header)?;
+        } else {
+            sorted.tcp(header)?;
         }
+        Some(sorted)
     }
 
     #[inline]
-    fn tcp(mut self, segment: &[u8]) -> Option<Self> {
+    fn tcp(&mut self, segment: &[u8]) -> Option<()> {
         let header = segment.first_chunk::<{ tcp::HEADER }>()?;
         let length = usize::from(header[12] >> 4) * 4;
-        let options = segment.get(tcp::HEADER..length)?;
-        self.same.tcp = header[12];
-        self.same.acknowledged = take(header, 8);
-        self.same
-            .options
-            .get_mut(..options.len())?
-            .copy_from_slice(options);
+        if length < tcp::HEADER || length > segment.len() {
+            return None;
+        }
+        self.tcp = take(header, 8);
         self.shape.headers += length;
         self.sequence = u32::from_be_bytes(take(header, 4));
         self.payload = segment.len() - length;
         self.push = header[tcp::FLAGS] & tcp::PSH != 0;
         let flags = header[tcp::FLAGS] & !tcp::PSH;
         self.joins = self.payload != 0 && flags == tcp::ACK && header[12].trailing_zeros() >= 4;
-        Some(self)
+        Some(())
     }
 
     #[inline]
-    fn udp(mut self, datagram: &[u8]) -> Option<Self> {
+    fn udp(&mut self, datagram: &[u8]) -> Option<()> {
         let header = datagram.first_chunk::<{ udp::HEADER }>()?;
         self.shape.headers += udp::HEADER;
         self.payload = datagram.len() - udp::HEADER;
         let says = u16::from_be_bytes(take(header, 4));
         let checked = header[udp::CHECKSUM..] != [0, 0];
         self.joins = self.payload != 0 && checked && usize::from(says) == datagram.len();
-        Some(self)
+        Some(())
     }
 
-    /// Whether both are of one flow.
+    /// Whether two packets are probably of one flow; that they are, their [flows](Shape::flow) say.
     #[inline]
     pub(super) fn is_akin(&self, other: &Self) -> bool {
-        self.flow == other.flow
+        let kind = |shape: Shape| (shape.ipv6, shape.udp);
+        self.tag == other.tag && kind(self.shape) == kind(other.shape)
     }
 
-    /// Whether the headers of both differ only in what is counted on from packet to packet.
+    /// Whether the headers of two packets of a flow differ only in what is counted on from packet
+    /// to packet. [Options](Shape::options) are for the caller to compare.
     #[inline]
     pub(super) fn is_alike(&self, other: &Self) -> bool {
-        self.same == other.same
+        self.ip == other.ip && self.tcp == other.tcp
     }
 }
 
-impl Flow {
-    #[inline]
-    fn new(addresses: [u64; 4], ports: u32, ipv6: bool, udp: bool) -> Self {
-        let [a, b, c, d] = addresses;
-        let mixed = a ^ b.rotate_left(16) ^ c.rotate_left(32) ^ d.rotate_left(48);
-        let tag = mixed.wrapping_add(u64::from(ports).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Self {
-            tag,
-            addresses,
-            ports,
-            ipv6,
-            udp,
-        }
-    }
+/// Mixes addresses and ports.
+#[inline]
+pub(super) fn tag(flow: &[u8]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, _) = flow.as_chunks();
+    words.iter().fold(0, |tag: u64, word| {
+        (tag.rotate_left(29) ^ u64::from(u32::from_ne_bytes(*word))).wrapping_mul(ODD)
+    })
 }
 
 impl Shape {
@@ -231,6 +188,22 @@ impl Shape {
     #[inline]
     pub(super) fn offset(self) -> usize {
         if self.ipv6 { IPV6_HEADER } else { IPV4_HEADER }
+    }
+
+    /// The addresses and ports, which lie side by side.
+    #[inline]
+    pub(super) fn flow(self, packet: &[u8]) -> &[u8] {
+        let range = if self.ipv6 { 8..44 } else { 12..24 };
+        packet.get(range).unwrap_or_default()
+    }
+
+    /// The options of TCP; of UDP nothing.
+    #[inline]
+    pub(super) fn options(self, packet: &[u8]) -> &[u8] {
+        let fixed = if self.udp { udp::HEADER } else { tcp::HEADER };
+        packet
+            .get(self.offset() + fixed..self.headers)
+            .unwrap_or_default()
     }
 
     /// Where the transport's checksum is.

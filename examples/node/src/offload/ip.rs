@@ -108,13 +108,11 @@ impl Upper {
 #[inline]
 pub(crate) fn pseudo_header(packet: &[u8], ipv6: bool, protocol: u8) -> Sum {
     let addresses = if ipv6 {
-        packet.get(8..40)
+        Sum::default().bytes(&take::<32>(packet, 8))
     } else {
-        packet.get(12..20)
+        Sum::default().bytes(&take::<8>(packet, 12))
     };
-    Sum::default()
-        .bytes(addresses.unwrap_or_default())
-        .word(u16::from(protocol))
+    addresses.word(u16::from(protocol))
 }
 
 /// Writes a field of a header that is long enough; nothing if it is not.

@@ -1,5 +1,7 @@
+use std::collections::HashMap;
+
 use super::model::{ACK, PSH, Spec, filler};
-use crate::offload::{Coalescer, VnetHeader};
+use crate::offload::{Coalescer, VnetHeader, flow::tag};
 
 /// The groups of a batch: what is written to the device, with the indices of the packets.
 pub(super) fn groups(udp: bool, packets: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>, Vec<usize>)> {
@@ -336,6 +338,98 @@ fn lengths_have_to_agree() {
             packets[1][at + 6..at + 8].copy_from_slice(&(sum + 1).to_be_bytes());
             assert_eq!(together(&packets), [[0], [1]]);
         }
+    }
+}
+
+/// Adds to a field of 16 bits, and takes the same from a checksum.
+fn shift(packet: &mut [u8], field: usize, checksum: usize, difference: u16) {
+    let number = |packet: &[u8], at| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let (old, sum) = (number(packet, field), number(packet, checksum));
+    packet[field..field + 2].copy_from_slice(&(old + difference).to_be_bytes());
+    packet[checksum..checksum + 2].copy_from_slice(&(sum - difference).to_be_bytes());
+}
+
+#[test]
+fn a_right_checksum_does_not_make_wrong_headers_right() {
+    for both in only(|spec| !spec.ipv6) {
+        let packets = both.map(|spec| spec.build());
+        for (field, difference) in [(0, 0x100), (2, 1)] {
+            let mut packets = packets.clone();
+            packets
+                .iter_mut()
+                .for_each(|packet| shift(packet, field, 10, difference));
+            assert_eq!(together(&packets), [[0], [1]], "{field}");
+        }
+    }
+    for both in only(|spec| spec.ipv6) {
+        let mut packets = both.map(|spec| spec.build());
+        packets.iter_mut().for_each(|packet| packet[5] -= 1);
+        assert_eq!(together(&packets), [[0], [1]]);
+    }
+}
+
+#[test]
+fn zero_is_no_checksum_of_udp_even_if_it_is_right() {
+    let mut both = pair(false, true);
+    for spec in &mut both {
+        spec.payload[..2].fill(0);
+        let packet = spec.build();
+        spec.payload[..2].copy_from_slice(&packet[26..28]);
+    }
+    let mut packets = both.map(|spec| spec.build());
+    assert_eq!(together(&packets), [[0, 1]]);
+    for packet in &mut packets {
+        assert_eq!(packet[26..28], [0xff, 0xff]);
+        packet[26..28].fill(0);
+    }
+    assert_eq!(together(&packets), [[0], [1]]);
+}
+
+/// Two sources and two pairs of ports whose flows have the same tag.
+fn twins(spec: &Spec) -> [Spec; 2] {
+    let ports = u32::from_ne_bytes(spec.build()[20..24].try_into().unwrap());
+    let mut seen = HashMap::new();
+    for number in 0u32.. {
+        let addresses = [&number.to_be_bytes()[..], &spec.destination[12..]].concat();
+        // The ports come last, and can make up for what differs in the lower half.
+        let state = tag(&addresses).rotate_left(29);
+        if let Some((other, before)) = seen.insert(state >> 32, (number, state)) {
+            let ports = ports ^ (state ^ before) as u32;
+            let [a, b, c, d] = ports.to_ne_bytes();
+            let [mut one, mut twin] = [spec.clone(), spec.clone()];
+            one.source[12..].copy_from_slice(&other.to_be_bytes());
+            twin.source[12..].copy_from_slice(&number.to_be_bytes());
+            twin.ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            return [one, twin];
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn flows_with_the_same_tag_are_told_apart() {
+    let [first, second] = pair(false, false);
+    let [one, other] = twins(&first);
+    let flow = |spec: &Spec| spec.build()[12..24].to_vec();
+    assert_eq!(tag(&flow(&one)), tag(&flow(&other)));
+    assert_ne!(flow(&one), flow(&other));
+    let follow = |spec: &Spec| Spec {
+        source: spec.source,
+        ports: spec.ports,
+        ..second.clone()
+    };
+    assert!(merge(&[one.clone(), follow(&one)]));
+    assert!(!merge(&[one, follow(&other)]));
+}
+
+#[test]
+fn tcp_and_udp_of_the_same_ports_are_two_flows() {
+    for ipv6 in [false, true] {
+        let ([a, b], [c, d]) = (pair(ipv6, false), pair(ipv6, true));
+        assert_eq!(
+            together(&[a, c, b, d].map(|spec| spec.build())),
+            [[0, 2], [1, 3]]
+        );
     }
 }
 

@@ -198,6 +198,16 @@ fn a_packet_that_contradicts_itself_is_malformed() {
 }
 
 #[test]
+fn a_fragment_of_ipv6_is_malformed() {
+    for (place, whole) in [([0, 0], true), ([0, 1], false), ([0, 8], false)] {
+        let mut spec = Spec::new(true, false, filler(3000, 9));
+        spec.next = Some(44);
+        spec.between = [&[6, 0][..], &place, &[1, 2, 3, 4]].concat();
+        assert_eq!(cut(&spec.header(900), spec.build_partial()).is_ok(), whole);
+    }
+}
+
+#[test]
 fn a_checksum_outside_the_packet_is_malformed() {
     let whole = |header: &mut VnetHeader| header.gso_type = 0;
     let far = |header: &mut VnetHeader| (header.gso_type, header.csum_start) = (0, 65_535);
