@@ -70,8 +70,9 @@ def a_port_that_is_taken_is_refused_and_the_former_one_goes_on(lab):
 def without_the_tun_device_it_says_so(lab):
     if shutil.which("unshare") is None:
         raise Skip("there is no unshare")
-    # A mount namespace of its own, in which the folder of the device is empty and stays so.
-    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/net || exit 99; exec "$@"', "sh")
+    # A mount namespace of its own, in which the folder of the device is empty, and stays so: who may
+    # make the missing file would do so.
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro,nodev none /dev/net || exit 99; exec "$@"', "sh")
     place = lab.add_places(1)[0]
     if place.run(*hidden, "true", check=False).returncode != 0:
         raise Skip("/dev/net cannot be hidden here")
