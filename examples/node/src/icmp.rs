@@ -35,11 +35,11 @@ const SERVICE: u8 = 0x1c;
 
 /// The message that nobody takes packets to this address: host unreachable, or address unreachable.
 ///
-/// `packet` is the whole packet that cannot be delivered and `source` an address of this node, of
-/// the packet's family: Linux takes no packet from a device whose source is the host's own address,
-/// but takes one from the address that cannot be reached. Returns the length of the message in
-/// `out`, or `None` if there is none to be sent: never about an error message, about a later
-/// fragment, to or about more than one host.
+/// `packet` is the whole packet that cannot be delivered, `source` the address that the message is
+/// from, of the same family. A message for this host itself should be from the address that cannot
+/// be reached: Linux takes nothing from a device that comes from its own IPv4 address. Returns the
+/// length of the message in `out`, or `None` if there is none to be sent: never about an error
+/// message, about a later fragment, to or about more than one host.
 #[must_use]
 pub fn unreachable(packet: &[u8], source: IpAddr, out: &mut [u8; LONGEST]) -> Option<usize> {
     let message = Message {
