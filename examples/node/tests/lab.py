@@ -226,9 +226,10 @@ class Tunnel:
         number = self.place.number
         return f"10.{self.net}.0.{number}" if family == 4 else f"fd{self.net}::{number:x}"
 
-    def start(self):
+    def start(self, log_level=None):
         """Starts the program in the foreground and waits until it can be configured."""
-        environment = {"LOG_LEVEL": os.environ.get("LOG_LEVEL", "info"), "WG_PROCESS_FOREGROUND": "1"}
+        log_level = log_level or os.environ.get("LOG_LEVEL", "info")
+        environment = {"LOG_LEVEL": log_level, "WG_PROCESS_FOREGROUND": "1"}
         command = command_of(self.kind, self.device)
         self.process = self.place.start(*command, log=self.log, env={**os.environ, **environment})
         self.expected_to_run = True

@@ -1,5 +1,7 @@
 """A bad line, and senders of garbage."""
 
+import random
+import socket
 import threading
 
 from base64 import b64decode
@@ -76,3 +78,43 @@ def a_new_peer_gets_in_during_the_flood(lab):
     finally:
         over.set()
     attack.outcome(5)
+
+
+def malformed(target):
+    """Packets that are none, or not quite, some of them with a source and a destination that pass."""
+    seed = random.Random(3)
+    four = bytes([10, 77, 0, 1, 10, 77, 0, target])
+    six = bytes.fromhex(f"fd77{'00' * 13}01fd77{'00' * 13}{target:02x}")
+    for _ in range(200):
+        body = seed.randbytes(seed.randrange(0, 1300))
+        yield 4, seed.randbytes(seed.randrange(1, 60))
+        yield 4, bytes([seed.randrange(256)]) + body
+        # Lengths of header and packet, fragments and protocols as they come, but addresses that fit.
+        yield 4, bytes([0x40 | seed.randrange(16)]) + seed.randbytes(11) + four + body
+        yield 4, b"\x45\0" + seed.randbytes(7) + seed.choice((b"\1", b"\6", b"\x11")) + b"\0\0" + four + body
+        yield 6, b"\x60" + seed.randbytes(7) + six + body
+        yield 6, b"\x60\0\0\0" + seed.randbytes(2) + seed.choice((b"\0", b"\6", b"\x11", b"\x2c")) + b"\1" + six + body
+        yield 6, seed.randbytes(seed.randrange(1, 40))
+
+
+@check
+def malformed_packets_inside_are_survived_at_both_ends(lab):
+    """Given to the device of one node as the system gives its own; some arrive at the other one."""
+    one, other = lab.pair()
+    expect_both_ways(one, other)
+    passed_on = 0
+    with one.place:
+        giver = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    with giver:
+        for family, packet in malformed(other.place.number):
+            try:
+                giver.sendto(packet, (one.device, 0x0800 if family == 4 else 0x86DD))
+                passed_on += 1
+            except OSError:
+                # The system itself does not take it.
+                pass
+    arrived = other.transfer(one)[0]
+    lab.note(f"{passed_on} packets, {arrived} bytes at the other end")
+    lab.expect_alive()
+    expect_both_ways(one, other)
+    transfer(one.place, other.place, other.inner(), 4 * MEGABYTE)
