@@ -1,0 +1,3 @@
+//! `mesh`: encrypts what the nodes of a cluster say to each other.
+
+fn main() {}

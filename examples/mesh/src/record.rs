@@ -1,0 +1,1 @@
+//! What a node tells the others about itself.
