@@ -6,7 +6,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,7 +58,9 @@ impl Inbound {
         while batch.arrivals.is_empty() {
             match node.sockets() {
                 Some(sockets) => batch.receive(node, &sockets),
-                None => wait(node, None),
+                None => {
+                    wait(node, &[None; 2]);
+                }
             }
             if node.is_gone() {
                 return false;
@@ -79,20 +81,22 @@ impl Inbound {
     }
 }
 
-/// Waits until a socket has something, or until there are other sockets.
-fn wait(node: &Node, sockets: Option<&Sockets>) {
-    let changed = &node.sockets_changed;
-    let all = std::iter::once(changed.as_fd())
-        .chain(sockets.into_iter().flat_map(Sockets::both).map(AsFd::as_fd));
-    let mut fds: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+/// Waits until a socket has something, or until there are other sockets; says which have.
+fn wait(node: &Node, sockets: &[Option<&Socket>; 2]) -> [bool; 2] {
+    let changed = node.sockets_changed.as_fd();
+    // A place without a socket holds the other descriptor twice, which harms nothing.
+    let fds = sockets.map(|socket| socket.map_or(changed, AsFd::as_fd));
+    let mut fds = [changed, fds[0], fds[1]].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(problem) => error!("waiting for the network: {problem}"),
     }
-    if fds.first().and_then(PollFd::any) == Some(true) {
+    let [is_changed, v4, v6] = fds.map(|fd| fd.any() == Some(true));
+    if is_changed {
         // Empties it. The sockets are looked up anew either way.
-        let _ = changed.read();
+        let _ = node.sockets_changed.read();
     }
+    [v4, v6]
 }
 
 /// Trains as they were received, each in a buffer of its own.
@@ -100,6 +104,9 @@ struct Batch {
     buffers: Vec<Vec<u8>>,
     arrivals: Vec<Arrival>,
     control: Vec<u8>,
+    /// Which of the sockets, for IPv4 and IPv6, may have something.
+    are_ready: [bool; 2],
+    rounds: u8,
 }
 
 impl Batch {
@@ -108,36 +115,49 @@ impl Batch {
             buffers: vec![vec![0; 1 << 16]; TRAINS],
             arrivals: Vec::with_capacity(TRAINS),
             control: Vec::with_capacity(128),
+            are_ready: [false; 2],
+            rounds: 0,
         }
     }
 
     /// Receives what is there, up to a full batch; waits if there is nothing.
-    fn receive(&mut self, node: &Node, sockets: &Arc<Sockets>) {
-        let mut datagrams = 0;
-        for socket in sockets.both() {
-            while datagrams < ENOUGH && self.receive_one(socket) {
-                datagrams += self.arrivals.last().map_or(1, Arrival::count);
-            }
+    ///
+    /// A socket that was found empty is not tried again before the system says that it has something.
+    /// The system is asked when both are empty, and now and then while one of them never is.
+    fn receive(&mut self, node: &Node, sockets: &Sockets) {
+        let both = [sockets.v4(), sockets.v6()];
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.are_ready == [false; 2] || self.rounds.is_multiple_of(8) {
+            self.are_ready = wait(node, &both);
         }
-        if self.arrivals.is_empty() {
-            wait(node, Some(sockets));
+        let mut datagrams = 0;
+        let first = usize::from(self.rounds % 2);
+        for i in [first, 1 - first] {
+            let Some(socket) = both[i] else {
+                self.are_ready[i] = false;
+                continue;
+            };
+            while self.are_ready[i] && datagrams < ENOUGH && self.arrivals.len() < TRAINS {
+                let received = self.receive_one(socket);
+                self.are_ready[i] = received.is_some();
+                datagrams += received.unwrap_or(0);
+            }
         }
     }
 
-    fn receive_one(&mut self, socket: &Socket) -> bool {
-        let Some(buffer) = self.buffers.get_mut(self.arrivals.len()) else {
-            return false;
-        };
+    /// Receives one train: how many datagrams it is.
+    fn receive_one(&mut self, socket: &Socket) -> Option<usize> {
+        let buffer = self.buffers.get_mut(self.arrivals.len())?;
         match socket.receive(buffer, &mut self.control) {
             Ok(arrival) => {
                 self.arrivals.push(arrival);
-                true
+                Some(arrival.count())
             }
-            Err(Errno::EAGAIN) => false,
+            Err(Errno::EAGAIN) => None,
             // An ICMP error about something sent before, for example.
             Err(problem) => {
                 debug!("receiving: {problem}");
-                false
+                None
             }
         }
     }

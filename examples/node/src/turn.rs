@@ -8,8 +8,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Tickets, and whose turn it is.
 #[derive(Debug, Default)]
 pub struct Turn {
-    serving: Mutex<u64>,
+    board: Mutex<Board>,
     moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    serving: u64,
+    /// How many threads wait: without any, nobody needs to be woken, which is a system call.
+    waiting: usize,
 }
 
 impl Turn {
@@ -18,18 +25,20 @@ impl Turn {
     /// The turn ends when what is returned is dropped. Every ticket must come, or those behind it wait
     /// for ever.
     pub fn wait(&self, ticket: u64) -> Served<'_> {
-        let mut serving = self.lock();
-        while *serving != ticket {
-            serving = self
+        let mut board = self.lock();
+        while board.serving != ticket {
+            board.waiting += 1;
+            board = self
                 .moved
-                .wait(serving)
+                .wait(board)
                 .unwrap_or_else(PoisonError::into_inner);
+            board.waiting -= 1;
         }
         Served { turn: self }
     }
 
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,8 +51,11 @@ pub struct Served<'t> {
 
 impl Drop for Served<'_> {
     fn drop(&mut self) {
-        *self.turn.lock() += 1;
-        self.turn.moved.notify_all();
+        let mut board = self.turn.lock();
+        board.serving += 1;
+        if board.waiting > 0 {
+            self.turn.moved.notify_all();
+        }
     }
 }
 

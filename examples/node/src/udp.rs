@@ -94,8 +94,19 @@ impl Sockets {
         )
     }
 
-    /// The sockets that there are.
-    pub fn both(&self) -> impl Iterator<Item = &Socket> {
+    /// The socket for IPv4.
+    #[must_use]
+    pub fn v4(&self) -> Option<&Socket> {
+        self.v4.as_ref()
+    }
+
+    /// The socket for IPv6.
+    #[must_use]
+    pub fn v6(&self) -> Option<&Socket> {
+        self.v6.as_ref()
+    }
+
+    fn both(&self) -> impl Iterator<Item = &Socket> {
         self.v4.iter().chain(&self.v6)
     }
 
@@ -113,7 +124,9 @@ impl Sockets {
         let socket = socket.ok_or(Errno::EAFNOSUPPORT)?;
         match socket.send(path, tos, train, size) {
             // Our address has gone; the routes know a better one.
-            Err(Errno::EINVAL | Errno::EADDRNOTAVAIL) if path.local.is_some() => {
+            Err(Errno::EINVAL | Errno::EADDRNOTAVAIL | Errno::ENETUNREACH)
+                if path.local.is_some() =>
+            {
                 let path = Path::to(path.remote);
                 let sent = socket.send(&path, tos, train, size)?;
                 Ok(Sent {
