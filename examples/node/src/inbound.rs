@@ -1,34 +1,31 @@
 //! From the network to the device: receive, open, coalesce, write, in trains.
 //!
-//! Threads share this way as they share the way out (see [`outbound`](crate::outbound)): one receives
-//! and finds the keys, then leaves the sockets to the next; all open what they have at the same time;
-//! each checks for replays and writes to the device when its turn has come.
+//! An [`Inbound`] is one thread's room for a batch, and a [`Delivery`] what it needs to hand the packets
+//! on. `worker` calls their steps in their order.
 
 use std::io::IoSlice;
-use std::os::fd::AsFd;
-use std::sync::Mutex;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quietwire::wire::Kind;
 use quietwire::{HandshakeStep, Instant, OpenJob, ip};
-use tracing::{debug, error};
+use tracing::debug;
 
 use crate::clock;
 use crate::node::Node;
 use crate::offload::{Coalescer, Cut, Group, VnetHeader};
 use crate::path::Path;
 use crate::state::{Output, State};
-use crate::turn::Turn;
-use crate::udp::{Arrival, Socket, Sockets};
+use crate::udp::{Arrival, Socket};
 
-/// The way in, shared by its threads.
-#[derive(Debug, Default)]
+/// Room for a batch: trains as they were received, each in a buffer of its own.
 pub struct Inbound {
-    /// Held by who receives: the number of the next batch.
-    receiver: Mutex<u64>,
-    turn: Turn,
+    buffers: Vec<Vec<u8>>,
+    arrivals: Vec<Arrival>,
+    control: Vec<u8>,
 }
+
+/// Datagrams of a batch with their sessions found, and the outer TOS of each.
+pub type OpenJobs<'a> = Vec<(OpenJob<&'a mut [u8], Path>, u8)>;
 
 /// How many trains a batch takes at most.
 const TRAINS: usize = 4;
@@ -40,109 +37,37 @@ const ENOUGH: usize = 64;
 const GROUP: usize = 128;
 
 impl Inbound {
-    /// Runs until the device is gone.
-    pub fn run(&self, node: &Node) {
-        let mut batch = Batch::new();
-        let mut work = Work {
-            coalescer: Coalescer::new(node.device.takes_udp_trains()),
-            out: Output::default(),
-        };
-        while self.step(node, &mut batch, &mut work) {}
-    }
-
-    fn step(&self, node: &Node, batch: &mut Batch, work: &mut Work) -> bool {
-        let Ok(mut receiver) = self.receiver.lock() else {
-            return false;
-        };
-        batch.arrivals.clear();
-        while batch.arrivals.is_empty() {
-            match node.sockets() {
-                Some(sockets) => batch.receive(node, &sockets),
-                None => {
-                    wait(node, &[None; 2]);
-                }
-            }
-            if node.is_gone() {
-                return false;
-            }
-        }
-        let mut state = node.state();
-        let mut jobs = begin(node, &mut state, clock::now(), batch);
-        drop(state);
-        let ticket = *receiver;
-        *receiver += 1;
-        drop(receiver);
-        OpenJob::run_all(jobs.iter_mut().map(|(job, _)| job));
-        let turn = self.turn.wait(ticket);
-        work.finish(node, jobs);
-        drop(turn);
-        node.deliver(&mut work.out);
-        true
-    }
-}
-
-/// Waits until a socket has something, or until there are other sockets; says which have.
-fn wait(node: &Node, sockets: &[Option<&Socket>; 2]) -> [bool; 2] {
-    let changed = node.sockets_changed.as_fd();
-    // A place without a socket holds the other descriptor twice, which harms nothing.
-    let fds = sockets.map(|socket| socket.map_or(changed, AsFd::as_fd));
-    let mut fds = [changed, fds[0], fds[1]].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(problem) => error!("waiting for the network: {problem}"),
-    }
-    let [is_changed, v4, v6] = fds.map(|fd| fd.any() == Some(true));
-    if is_changed {
-        // Empties it. The sockets are looked up anew either way.
-        let _ = node.sockets_changed.read();
-    }
-    [v4, v6]
-}
-
-/// Trains as they were received, each in a buffer of its own.
-struct Batch {
-    buffers: Vec<Vec<u8>>,
-    arrivals: Vec<Arrival>,
-    control: Vec<u8>,
-    /// Which of the sockets, for IPv4 and IPv6, may have something.
-    are_ready: [bool; 2],
-    rounds: u8,
-}
-
-impl Batch {
-    fn new() -> Self {
+    /// Takes some 260 KiB.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             buffers: vec![vec![0; 1 << 16]; TRAINS],
             arrivals: Vec::with_capacity(TRAINS),
             control: Vec::with_capacity(128),
-            are_ready: [false; 2],
-            rounds: 0,
         }
     }
 
-    /// Receives what is there, up to a full batch; waits if there is nothing.
-    ///
-    /// A socket that was found empty is not tried again before the system says that it has something.
-    /// The system is asked when both are empty, and now and then while one of them never is.
-    fn receive(&mut self, node: &Node, sockets: &Sockets) {
-        let both = [sockets.v4(), sockets.v6()];
-        self.rounds = self.rounds.wrapping_add(1);
-        if self.are_ready == [false; 2] || self.rounds.is_multiple_of(8) {
-            self.are_ready = wait(node, &both);
-        }
-        let mut datagrams = 0;
-        let first = usize::from(self.rounds % 2);
-        for i in [first, 1 - first] {
-            let Some(socket) = both[i] else {
-                self.are_ready[i] = false;
-                continue;
-            };
-            while self.are_ready[i] && datagrams < ENOUGH && self.arrivals.len() < TRAINS {
-                let received = self.receive_one(socket);
-                self.are_ready[i] = received.is_some();
-                datagrams += received.unwrap_or(0);
+    /// Whether nothing was received.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arrivals.is_empty()
+    }
+
+    /// Begins a new batch.
+    pub fn clear(&mut self) {
+        self.arrivals.clear();
+    }
+
+    /// Adds what a socket has, up to a full batch; whether it may have more.
+    pub fn receive(&mut self, socket: &Socket) -> bool {
+        let mut datagrams: usize = self.arrivals.iter().map(Arrival::count).sum();
+        while datagrams < ENOUGH && self.arrivals.len() < TRAINS {
+            match self.receive_one(socket) {
+                Some(count) => datagrams += count,
+                None => return false,
             }
         }
+        true
     }
 
     /// Receives one train: how many datagrams it is.
@@ -161,44 +86,60 @@ impl Batch {
             }
         }
     }
-}
 
-type Jobs<'a> = Vec<(OpenJob<&'a mut [u8], Path>, u8)>;
-
-/// Finds the session of every datagram; handshakes go to their own thread.
-fn begin<'a>(node: &Node, state: &mut State, now: Instant, batch: &'a mut Batch) -> Jobs<'a> {
-    let count = batch.arrivals.iter().map(Arrival::count).sum();
-    let mut jobs = Vec::with_capacity(count);
-    if !state.is_up {
-        return jobs;
-    }
-    for (buffer, arrival) in batch.buffers.iter_mut().zip(&batch.arrivals) {
-        let train = buffer.get_mut(..arrival.len).unwrap_or_default();
-        for datagram in train.chunks_mut(arrival.size.max(1)) {
-            if Kind::of(datagram) == Ok(Kind::Data) {
-                // What is refused has been counted by the interface.
-                if let Ok(job) = state.interface.begin_open(now, arrival.path, datagram) {
-                    jobs.push((job, arrival.tos));
-                }
-            } else if let Ok(HandshakeStep::Run(job)) =
-                state.interface.begin_handshake(now, arrival.path, datagram)
-            {
-                state.queue(job, &node.counters);
+    /// Finds the session of every datagram; handshakes are queued for their own thread.
+    pub fn begin(&mut self, node: &Node) -> OpenJobs<'_> {
+        let count = self.arrivals.iter().map(Arrival::count).sum();
+        let mut jobs = Vec::with_capacity(count);
+        let mut state = node.state();
+        let now = clock::now();
+        if !state.is_up {
+            return jobs;
+        }
+        for (buffer, arrival) in self.buffers.iter_mut().zip(&self.arrivals) {
+            let train = buffer.get_mut(..arrival.len).unwrap_or_default();
+            for datagram in train.chunks_mut(arrival.size.max(1)) {
+                let job = begin(node, &mut state, now, arrival.path, datagram);
+                jobs.extend(job.map(|job| (job, arrival.tos)));
             }
         }
+        jobs
     }
-    jobs
 }
 
-/// What a thread needs to finish batches.
-struct Work {
+/// Begins to open one datagram; what is refused has been counted by the interface.
+fn begin<'a>(
+    node: &Node,
+    state: &mut State,
+    now: Instant,
+    path: Path,
+    datagram: &'a mut [u8],
+) -> Option<OpenJob<&'a mut [u8], Path>> {
+    if Kind::of(datagram) == Ok(Kind::Data) {
+        return state.interface.begin_open(now, path, datagram).ok();
+    }
+    if let Ok(HandshakeStep::Run(job)) = state.interface.begin_handshake(now, path, datagram) {
+        state.queue(job, &node.counters);
+    }
+    None
+}
+
+/// What a thread needs to hand on what a batch brought.
+pub struct Delivery {
     coalescer: Coalescer,
-    out: Output,
 }
 
-impl Work {
+impl Delivery {
+    /// For a device.
+    #[must_use]
+    pub fn new(node: &Node) -> Self {
+        Self {
+            coalescer: Coalescer::new(node.device.takes_udp_trains()),
+        }
+    }
+
     /// Believes or refuses what was opened, and writes it to the device.
-    fn finish(&mut self, node: &Node, jobs: Jobs<'_>) {
+    pub fn finish(&mut self, node: &Node, jobs: OpenJobs<'_>, out: &mut Output) {
         let mut packets = Vec::with_capacity(jobs.len());
         let mut state = node.state();
         let now = clock::now();
@@ -211,7 +152,7 @@ impl Work {
                 }
             }
         }
-        state.settle(now, &mut self.out, &node.counters);
+        state.settle(now, out, &node.counters);
         drop(state);
         let mut packets: Vec<_> = packets.into_iter().map(with_marks).collect();
         for group in packets.chunks_mut(GROUP) {
@@ -274,4 +215,24 @@ fn write_apart(node: &Node, group: &Group<'_>, packets: &[&mut [u8]]) {
 fn with_marks((packet, tos): (&mut [u8], u8)) -> &mut [u8] {
     ip::ecn_decapsulate(tos, packet);
     packet
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound")
+            .field("trains", &self.arrivals.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").finish_non_exhaustive()
+    }
 }

@@ -27,3 +27,4 @@ pub mod threads;
 pub mod turn;
 pub mod uapi;
 pub mod udp;
+pub mod worker;

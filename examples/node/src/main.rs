@@ -27,7 +27,7 @@ WG_QUICK_USERSPACE_IMPLEMENTATION.
 environment:
   LOG_LEVEL         silent, error, info or debug (verbose); what is logged goes to standard error.
                     A daemon without it is silent
-  WG_THREADS        how many threads seal, and as many open; by default one for every two cores
+  WG_THREADS        how many threads move packets; by default one for every two cores
 ";
 
 fn main() -> ExitCode {
@@ -109,7 +109,7 @@ fn run(name: &str, in_foreground: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many threads each direction gets.
+/// How many threads move packets.
 fn thread_count() -> usize {
     let wanted = env::var("WG_THREADS").ok();
     let wanted = wanted.and_then(|text| text.parse().ok());

@@ -1,122 +1,22 @@
 //! From the device to the network: read, cut, seal, send, in trains.
 //!
-//! Any number of threads do this side by side. One of them, the one that holds the reader, reads a
-//! batch and reserves its counters; then it leaves the reader to the next and seals what it has, and
-//! sends that when its turn has come. So the cipher runs on as many cores as there are threads, while
-//! packets of one peer leave in the order of their counters. With one thread there is nobody to wait for.
+//! An [`Outbound`] is one thread's room for a batch. `worker` calls its steps in their order.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::sync::Mutex;
-use std::time::{Duration, Instant as StdInstant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quietwire::wire::{DATA_OVERHEAD, HEAD_ROOM};
 use quietwire::{Instant, Outgoing, PeerId, SealError, SealJob, ip};
 
 use crate::clock;
-use crate::icmp;
 use crate::node::Node;
 use crate::offload::{Cut, VnetHeader};
 use crate::path::Path;
 use crate::state::{Output, State};
-use crate::turn::Turn;
 use crate::udp::{MAX_TRAIN, MAX_TRAIN_BYTES};
 
-/// The way out, shared by its threads.
-#[derive(Debug, Default)]
+/// Room for a batch: what is read at once, cut into packets with room around each.
 pub struct Outbound {
-    /// Held by who reads: the number of the next batch.
-    reader: Mutex<u64>,
-    turn: Turn,
-    complaints: Mutex<Option<StdInstant>>,
-}
-
-/// A super-packet with its offload header.
-const READ: usize = VnetHeader::LEN + 65_535;
-
-/// Where packets are cut into; the most that one super-packet can become is below 256 KiB.
-const ARENA: usize = 448 << 10;
-
-/// A batch takes no further super-packet beyond so many datagrams: their text stays in the cache.
-const ENOUGH: usize = 64;
-
-/// How often a destination that no peer has is answered, at most.
-const COMPLAINT_INTERVAL: Duration = Duration::from_millis(2);
-
-impl Outbound {
-    /// Runs until the device is gone.
-    pub fn run(&self, node: &Node) {
-        let mut batch = Batch::new();
-        let mut out = Output::default();
-        while self.step(node, &mut batch, &mut out) {}
-    }
-
-    fn step(&self, node: &Node, batch: &mut Batch, out: &mut Output) -> bool {
-        let Ok(mut reader) = self.reader.lock() else {
-            return false;
-        };
-        batch.clear();
-        loop {
-            batch.read(node);
-            if !batch.is_empty() {
-                break;
-            }
-            if !wait(node) {
-                return false;
-            }
-        }
-        let Batch {
-            arena,
-            segments,
-            flights,
-            refused,
-            ..
-        } = batch;
-        let mut state = node.state();
-        let now = clock::now();
-        let mut jobs = begin(node, &mut state, now, arena, segments, flights, refused);
-        state.settle(now, out, &node.counters);
-        drop(state);
-        let ticket = *reader;
-        *reader += 1;
-        drop(reader);
-        SealJob::run_all(&mut jobs);
-        drop(jobs);
-        let turn = self.turn.wait(ticket);
-        send(node, arena, flights);
-        drop(turn);
-        node.deliver(out);
-        self.complain(node, batch);
-        true
-    }
-
-    /// Answers packets that no peer takes, as the kernel does.
-    fn complain(&self, node: &Node, batch: &mut Batch) {
-        for (start, len) in batch.refused.drain(..) {
-            let packet = &batch.arena[start..start + len];
-            if self.may_complain() {
-                complain(node, packet);
-            }
-        }
-    }
-
-    fn may_complain(&self) -> bool {
-        let Ok(mut last) = self.complaints.lock() else {
-            return false;
-        };
-        let now = StdInstant::now();
-        let may = last.is_none_or(|last| now.duration_since(last) >= COMPLAINT_INTERVAL);
-        if may {
-            *last = Some(now);
-        }
-        may
-    }
-}
-
-/// What is read at once, cut into packets with room around each.
-struct Batch {
     read: Vec<u8>,
     arena: Vec<u8>,
     segments: Vec<Segment>,
@@ -126,6 +26,18 @@ struct Batch {
     used: usize,
     mtu: u16,
 }
+
+/// Packets of a batch with their counters reserved.
+pub type SealJobs<'a> = Vec<SealJob<'static, &'a mut [u8], Path>>;
+
+/// A super-packet with its offload header.
+const READ: usize = VnetHeader::LEN + 65_535;
+
+/// Where packets are cut into; the most that one super-packet can become is below 256 KiB.
+const ARENA: usize = 448 << 10;
+
+/// A batch takes no further super-packet beyond so many datagrams: their text stays in the cache.
+const ENOUGH: usize = 64;
 
 /// A packet of a batch: how long it is, and how long its datagram will be.
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +59,10 @@ struct Flight {
     tos: u8,
 }
 
-impl Batch {
-    fn new() -> Self {
+impl Outbound {
+    /// Takes some 600 KiB.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             read: vec![0; READ],
             arena: vec![0; ARENA],
@@ -160,19 +74,18 @@ impl Batch {
         }
     }
 
-    fn clear(&mut self) {
+    /// Whether nothing was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Begins a new batch with what is there to read; whether there may be more.
+    pub fn read(&mut self, node: &Node) -> bool {
         self.segments.clear();
         self.flights.clear();
         self.refused.clear();
         self.used = 0;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// Reads what is there, up to a full batch.
-    fn read(&mut self, node: &Node) {
         self.mtu = node.mtu();
         while self.segments.len() < ENOUGH && self.used + (ARENA >> 1) <= ARENA {
             match node.device.read(&mut self.read) {
@@ -182,13 +95,87 @@ impl Batch {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN) => return false,
                 Err(problem) => {
                     node.lose_device(problem);
-                    return;
+                    return false;
                 }
             }
         }
+        true
+    }
+
+    /// Finds the session of every packet and reserves its counter.
+    pub fn begin(&mut self, node: &Node, out: &mut Output) -> SealJobs<'_> {
+        let mut state = node.state();
+        let now = clock::now();
+        let jobs = self.begin_at(now, node, &mut state);
+        state.settle(now, out, &node.counters);
+        jobs
+    }
+
+    fn begin_at(&mut self, now: Instant, node: &Node, state: &mut State) -> SealJobs<'_> {
+        let mut jobs = Vec::with_capacity(self.segments.len());
+        let (mut rest, mut start) = (&mut self.arena[..], 0);
+        let mut peer = None;
+        for segment in &self.segments {
+            let (place, behind) = rest.split_at_mut(segment.sealed);
+            rest = behind;
+            if !segment.is_next {
+                peer = segment
+                    .destination
+                    .and_then(|destination| state.interface.route(destination));
+            }
+            match seal(state, now, peer, place, segment.len) {
+                Ok(job) => {
+                    self.flights.push(Flight {
+                        start,
+                        len: segment.sealed,
+                        to: job.to(),
+                        tos: segment.tos,
+                    });
+                    jobs.push(job);
+                }
+                Err((SealError::NoSession, place)) => {
+                    if let Some(peer) = peer {
+                        let packet = &place[HEAD_ROOM..HEAD_ROOM + segment.len];
+                        state.stage(peer, packet, &node.counters);
+                    }
+                }
+                Err((problem, _)) => {
+                    count(node, problem);
+                    if !segment.is_next {
+                        self.refused.push((start + HEAD_ROOM, segment.len));
+                    }
+                }
+            }
+            start += segment.sealed;
+        }
+        jobs
+    }
+
+    /// Sends what was sealed, in trains of datagrams that go the same way and are of the same size.
+    pub fn send(&self, node: &Node) {
+        let Some(sockets) = node.sockets() else {
+            node.counters.unsent.add(self.flights.len());
+            return;
+        };
+        let mut rest = &self.flights[..];
+        while let Some(first) = rest.first() {
+            let (train, behind) = rest.split_at(train_len(rest));
+            rest = behind;
+            let end = train
+                .last()
+                .map_or(first.start, |last| last.start + last.len);
+            let bytes = &self.arena[first.start..end];
+            node.send(&sockets, &first.to, first.tos, bytes, first.len);
+        }
+    }
+
+    /// The packets that no peer takes.
+    pub fn refused(&self) -> impl Iterator<Item = &[u8]> {
+        let packets = self.refused.iter();
+        packets.map(|&(start, len)| &self.arena[start..start + len])
     }
 
     /// Cuts a super-packet into packets that fit.
@@ -213,69 +200,6 @@ impl Batch {
         }
         Some(())
     }
-}
-
-/// Waits until the device has something to read; `false` when it never will.
-fn wait(node: &Node) -> bool {
-    let mut fds = [PollFd::new(node.device.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(problem) => node.lose_device(problem),
-    }
-    !node.is_gone()
-}
-
-/// Finds the session of every packet and reserves its counter.
-fn begin<'a>(
-    node: &Node,
-    state: &mut State,
-    now: Instant,
-    arena: &'a mut [u8],
-    segments: &[Segment],
-    flights: &mut Vec<Flight>,
-    refused: &mut Vec<(usize, usize)>,
-) -> Vec<SealJob<'static, &'a mut [u8], Path>> {
-    let mut jobs = Vec::with_capacity(segments.len());
-    let (mut rest, mut start) = (arena, 0);
-    let mut peer = None;
-    for segment in segments {
-        let (place, behind) = rest.split_at_mut(segment.sealed);
-        rest = behind;
-        if !segment.is_next {
-            peer = segment
-                .destination
-                .and_then(|destination| state.interface.route(destination));
-        }
-        let sealed = seal(state, now, peer, place, segment.len);
-        match sealed {
-            Ok(job) => {
-                flights.push(Flight {
-                    start,
-                    len: segment.sealed,
-                    to: job.to(),
-                    tos: segment.tos,
-                });
-                jobs.push(job);
-            }
-            Err((SealError::NoSession, place)) => {
-                if let Some(peer) = peer {
-                    state.stage(
-                        peer,
-                        &place[HEAD_ROOM..HEAD_ROOM + segment.len],
-                        &node.counters,
-                    );
-                }
-            }
-            Err((problem, _)) => {
-                count(node, problem);
-                if !segment.is_next {
-                    refused.push((start + HEAD_ROOM, segment.len));
-                }
-            }
-        }
-        start += segment.sealed;
-    }
-    jobs
 }
 
 type Begun<'a> = Result<SealJob<'static, &'a mut [u8], Path>, (SealError, &'a mut [u8])>;
@@ -308,24 +232,6 @@ fn count(node: &Node, problem: SealError) {
     }
 }
 
-/// Sends what was sealed, in trains of datagrams that go the same way and are of the same size.
-fn send(node: &Node, arena: &[u8], flights: &[Flight]) {
-    let Some(sockets) = node.sockets() else {
-        node.counters.unsent.add(flights.len());
-        return;
-    };
-    let mut rest = flights;
-    while let Some(first) = rest.first() {
-        let (train, behind) = rest.split_at(train_len(rest));
-        rest = behind;
-        let end = train
-            .last()
-            .map_or(first.start, |last| last.start + last.len);
-        let bytes = &arena[first.start..end];
-        node.send(&sockets, &first.to, first.tos, bytes, first.len);
-    }
-}
-
 /// How many of the datagrams in front can go as one train.
 fn train_len(flights: &[Flight]) -> usize {
     let Some(first) = flights.first() else {
@@ -347,12 +253,16 @@ fn train_len(flights: &[Flight]) -> usize {
     flights.iter().take(MAX_TRAIN).take_while(fits).count()
 }
 
-/// Writes an ICMP answer to a packet that no peer takes. It comes from the address that cannot be
-/// reached, because the kernel takes none from an address of its own.
-fn complain(node: &Node, packet: &[u8]) {
-    let mut answer = [0; icmp::LONGEST];
-    let source = ip::destination(packet);
-    if let Some(len) = source.and_then(|source| icmp::unreachable(packet, source, &mut answer)) {
-        node.deliver_packet(&answer[..len]);
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbound")
+            .field("packets", &self.segments.len())
+            .finish_non_exhaustive()
     }
 }

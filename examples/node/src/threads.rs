@@ -5,28 +5,26 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::handshakes;
-use crate::inbound::Inbound;
 use crate::node::Node;
-use crate::outbound::Outbound;
+use crate::worker::Workers;
 
-/// Starts `count` threads for each direction, and one for handshakes. They live as long as the process.
+/// Starts `count` threads that move packets, and one for handshakes. They live as long as the process.
 ///
 /// # Errors
 ///
 /// The system's, when it has no more threads.
 pub fn start(node: &Arc<Node>, count: usize) -> io::Result<()> {
-    let (outbound, inbound) = (Arc::<Outbound>::default(), Arc::<Inbound>::default());
+    let workers = Arc::<Workers>::default();
     for _ in 0..count.clamp(1, MOST) {
-        let (node_out, outbound) = (node.clone(), outbound.clone());
-        spawn("outbound", move || outbound.run(&node_out))?;
-        let (node_in, inbound) = (node.clone(), inbound.clone());
-        spawn("inbound", move || inbound.run(&node_in))?;
+        let (node, workers) = (node.clone(), workers.clone());
+        spawn("worker", move || workers.run(&node))?;
     }
     let node = node.clone();
     spawn("handshakes", move || handshakes::run(&node))
 }
 
-/// How many threads each direction gets where nothing else is asked for: one for every two cores.
+/// How many threads move packets where nothing else is asked for: one for every two cores, which
+/// leaves the others to the programs whose packets they are.
 #[must_use]
 pub fn usual_count() -> usize {
     thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MOST))
