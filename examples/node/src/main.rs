@@ -131,5 +131,8 @@ fn start_log(level: LevelFilter) {
         .with_max_level(level)
         .with_writer(io::stderr)
         .with_ansi(false)
+        // It would write there that it cannot write there, and panic: a full disk or a terminal that
+        // was closed costs the log, not the node.
+        .log_internal_errors(false)
         .init();
 }
