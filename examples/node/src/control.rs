@@ -1,5 +1,6 @@
 //! The thread in charge: timers, the device's state, signals, and the end.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path as FilePath;
@@ -21,7 +22,12 @@ pub struct Control {
     signals: SignalFd,
     routes: Reports,
     files: Inotify,
+    /// The system could not say how the device is, such as for want of file descriptors.
+    looks_again: Cell<bool>,
 }
+
+/// How long until the system is asked again, in milliseconds.
+const LOOK_AGAIN: u16 = 1000;
 
 /// Signals that end the node, and the one that asks for its counters.
 const SIGNALS: [Signal; 5] = [
@@ -59,13 +65,14 @@ impl Control {
             routes: Reports::listen()
                 .map_err(Error::system("listening to the kernel's changes of links"))?,
             files,
+            looks_again: Cell::new(false),
         })
     }
 
     /// Runs until a signal comes, or the device or the socket's file is gone.
     pub fn run(&self, node: &Node, socket_file: &FilePath) {
         // What happened before we listened.
-        let mut is_alive = follow_link(node);
+        let mut is_alive = self.follow_link(node);
         while is_alive {
             let ready = match self.wait(node) {
                 Ok(ready) => ready,
@@ -88,7 +95,12 @@ impl Control {
             node.ended.as_fd(),
         ];
         let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        poll(&mut fds, PollTimeout::NONE)?;
+        let timeout = if self.looks_again.get() {
+            PollTimeout::from(LOOK_AGAIN)
+        } else {
+            PollTimeout::NONE
+        };
+        poll(&mut fds, timeout)?;
         Ok(fds.map(|fd| fd.any().unwrap_or(false)))
     }
 
@@ -99,7 +111,7 @@ impl Control {
             let _ = node.timer.wait();
             node.handle_timeout();
         }
-        if routes && !self.follow_routes(node) {
+        if (routes || self.looks_again.get()) && !self.follow_routes(node) {
             info!("the device {} is gone", node.device.name());
             return false;
         }
@@ -117,7 +129,22 @@ impl Control {
     fn follow_routes(&self, node: &Node) -> bool {
         self.routes.drain();
         node.state().forget_sources();
-        follow_link(node)
+        self.follow_link(node)
+    }
+
+    /// Looks at the device; whether it is still there.
+    fn follow_link(&self, node: &Node) -> bool {
+        let problem = node.follow_link().err();
+        let errno = problem.as_ref().and_then(std::io::Error::raw_os_error);
+        let is_gone = matches!(
+            errno.map(Errno::from_raw),
+            Some(Errno::ENODEV | Errno::ENXIO)
+        );
+        self.looks_again.set(problem.is_some() && !is_gone);
+        if let Some(problem) = problem.filter(|_| !is_gone) {
+            warn!("asking about the device: {problem}");
+        }
+        !is_gone
     }
 
     /// Does what a signal asks for; whether the node goes on.
@@ -140,17 +167,4 @@ impl Control {
         }
         true
     }
-}
-
-/// Looks at the device; whether it is still there.
-fn follow_link(node: &Node) -> bool {
-    let Err(problem) = node.follow_link() else {
-        return true;
-    };
-    let errno = problem.raw_os_error().map(Errno::from_raw);
-    let is_gone = matches!(errno, Some(Errno::ENODEV | Errno::ENXIO));
-    if !is_gone {
-        warn!("asking about the device: {problem}");
-    }
-    !is_gone
 }

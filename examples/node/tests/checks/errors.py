@@ -1,9 +1,12 @@
 """What goes wrong is said in a sentence, ends with the exit code 1, and breaks nothing else."""
 
+import os
+import resource
 import shutil
 import socket
+import time
 
-from lab import Skip, Usage, expect, node_program
+from lab import Skip, Usage, expect, node_program, wait_until
 from traffic import expect_both_ways
 
 from checks import check
@@ -126,3 +129,27 @@ def a_line_without_an_end_is_not_kept_and_holds_nobody_up(lab):
         expect(one.wg("show", "listen-port", timeout=10).stdout.strip() == str(one.port), "others are not answered")
         grown = (Usage(one.pid).rss_kib - before) / 1024
         expect(grown < 8, f"it has grown by {grown:.1f} MiB")
+
+
+@check
+def a_log_that_cannot_be_written_does_not_end_it(lab):
+    """As on a full disk, or when the terminal is closed that it was started from."""
+    tunnel = lab.tunnel(*lab.add_places(1))
+    tunnel.log = "/dev/full"
+    tunnel.start(log_level="debug").set_up()
+    tunnel.place.ip("link", "set", tunnel.device, "down")
+    tunnel.wg("show")
+    status = tunnel.end()
+    expect(status == 0, f"it ended with {status}")
+    tunnel.expect_gone()
+
+
+@check
+def it_comes_up_as_soon_as_there_are_file_descriptors_again(lab):
+    tunnel = lab.tunnel(*lab.add_places(1)).start()
+    used = len(os.listdir(f"/proc/{tunnel.pid}/fd"))
+    resource.prlimit(tunnel.pid, resource.RLIMIT_NOFILE, (used, 100))
+    tunnel.place.ip("link", "set", tunnel.device, "up")
+    time.sleep(0.5)
+    resource.prlimit(tunnel.pid, resource.RLIMIT_NOFILE, (100, 100))
+    wait_until(lambda: tunnel.wg("show", "listen-port").stdout.strip() != "0", 3, "no port was opened")
