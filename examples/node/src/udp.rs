@@ -338,7 +338,7 @@ impl Arrival {
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let local = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                self.path.local = (!local.is_multicast()).then_some(local.into());
+                self.path.local = self.can_answer_from(local).then_some(local.into());
             }
             ControlMessageOwned::Ipv4Tos(tos) => self.tos = *tos,
             ControlMessageOwned::Ipv6TClass(tclass) => {
@@ -350,6 +350,18 @@ impl Arrival {
             }
             _ => {}
         }
+    }
+}
+
+impl Arrival {
+    /// Whether the kernel takes an address as the source of an answer: a link-local one only to a
+    /// link-local one, because it needs the link, which only such an endpoint names.
+    fn can_answer_from(&self, local: Ipv6Addr) -> bool {
+        let is_on_link = |address: Ipv6Addr| address.is_unicast_link_local();
+        let IpAddr::V6(remote) = self.path.remote.ip() else {
+            return false;
+        };
+        !local.is_multicast() && (is_on_link(remote) || !is_on_link(local))
     }
 }
 
@@ -391,5 +403,41 @@ fn to_socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
         (Some(v4), _) => Some(SocketAddr::new(v4.ip().into(), v4.port())),
         (_, Some(v6)) => Some(SocketAddr::V6((*v6).into())),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered_from(local: &str, remote: &str) -> Option<IpAddr> {
+        let mut arrival = Arrival {
+            path: Path::to(remote.parse().unwrap()),
+            tos: 0,
+            len: 32,
+            size: 32,
+        };
+        arrival.note(&ControlMessageOwned::Ipv6PacketInfo(in6_pktinfo {
+            ipi6_addr: in6_addr {
+                s6_addr: local.parse::<Ipv6Addr>().unwrap().octets(),
+            },
+            ipi6_ifindex: 1,
+        }));
+        arrival.path.local
+    }
+
+    /// Whoever is on the link could otherwise have every answer fail at first, and all sources forgotten.
+    #[test]
+    fn a_link_local_source_is_kept_on_its_link_only() {
+        for (local, remote, is_kept) in [
+            ("2001:db8::1", "[2001:db8::2]:1", true),
+            ("fe80::1", "[fe80::2%3]:1", true),
+            ("2001:db8::1", "[fe80::2%3]:1", true),
+            ("fe80::1", "[2001:db8::2]:1", false),
+            ("ff02::1", "[fe80::2%3]:1", false),
+        ] {
+            let expected = is_kept.then(|| local.parse().unwrap());
+            assert_eq!(answered_from(local, remote), expected, "{local} {remote}");
+        }
     }
 }
