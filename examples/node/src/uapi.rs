@@ -11,7 +11,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ const FOLDER: &str = "/var/run/wireguard";
 /// How many clients are served at once; more are turned away.
 const MAX_CLIENTS: usize = 32;
 
-/// How long a client may say nothing within a request, or leave its answer unread.
+/// How long a client may say nothing, within a request or between two, or leave its answer unread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The listening socket. Its file is removed when this is dropped.
@@ -104,7 +103,7 @@ impl Drop for UapiSocket {
 }
 
 fn accept(listener: &UnixListener, node: &Arc<Node>) {
-    let clients = Arc::new(AtomicUsize::new(0));
+    let clients = Arc::new(());
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -115,16 +114,16 @@ fn accept(listener: &UnixListener, node: &Arc<Node>) {
                 continue;
             }
         };
-        if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
-            clients.fetch_sub(1, Ordering::Relaxed);
+        // One is ours. A client's goes with its thread, also with one that could not be made.
+        if Arc::strong_count(&clients) > MAX_CLIENTS {
             continue;
         }
-        let (node, clients) = (node.clone(), clients.clone());
+        let (node, client) = (node.clone(), clients.clone());
         let serve = move || {
+            let _client = client;
             if let Err(problem) = converse(stream, &node) {
                 debug!("a client: {problem}");
             }
-            clients.fetch_sub(1, Ordering::Relaxed);
         };
         if let Err(problem) = thread::Builder::new().name("client".into()).spawn(serve) {
             warn!("serving a client: {problem}");
