@@ -27,7 +27,8 @@ counters! {
     no_route: "packets without a route",
     /// Packets to a peer whose endpoint is not known.
     no_endpoint: "packets without an endpoint",
-    /// Packets that the library could not seal for another reason.
+    /// Packets that the library could not seal for another reason, or that a device had left when it
+    /// was taken down.
     unsealed: "packets not sealed",
     /// Packets that waited for a handshake and made room for newer ones, or whose handshake failed.
     unstaged: "packets that waited in vain",

@@ -225,13 +225,16 @@ impl Node {
         }
     }
 
+    /// Opens the port, under the lock: a request that changes port or mark comes before or after.
     fn go_up(&self) {
-        let (port, fwmark) = {
-            let state = self.state();
-            (state.port, state.fwmark)
-        };
-        match Sockets::open(port, fwmark) {
-            Ok(sockets) => self.start_on(sockets),
+        let state = self.state();
+        if state.is_up {
+            // A request for another port has seen before us that the device is up.
+            return;
+        }
+        let port = state.port;
+        match Sockets::open(port, state.fwmark) {
+            Ok(sockets) => self.start_on(sockets, state),
             Err(error) => warn!(
                 "UDP port {port} cannot be opened: {error}. Set another one with `wg set {} listen-port`",
                 self.device.name()
@@ -239,10 +242,9 @@ impl Node {
         }
     }
 
-    fn start_on(&self, sockets: Sockets) {
+    fn start_on(&self, sockets: Sockets, mut state: MutexGuard<'_, State>) {
         info!("up, on UDP port {}", sockets.port());
         let mut out = Output::default();
-        let mut state = self.state();
         state.port = sockets.port();
         self.replace_sockets(Some(sockets));
         let now = clock::now();

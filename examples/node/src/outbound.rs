@@ -96,6 +96,8 @@ impl Outbound {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return false,
+                // The kernel has dropped a packet that the header cannot describe.
+                Err(Errno::EINVAL) => node.counters.malformed.add(1),
                 Err(problem) => {
                     node.lose_device(problem);
                     return false;
@@ -116,6 +118,12 @@ impl Outbound {
 
     fn begin_at(&mut self, now: Instant, node: &Node, state: &mut State) -> SealJobs<'_> {
         let mut jobs = Vec::with_capacity(self.segments.len());
+        if !state.is_up {
+            // What the device still held when it was taken down. A handshake asked for now would be lost,
+            // and for five seconds stand in the way of the one that is needed when it is up again.
+            node.counters.unsealed.add(self.segments.len());
+            return jobs;
+        }
         let (mut rest, mut start) = (&mut self.arena[..], 0);
         let mut peer = None;
         for segment in &self.segments {

@@ -17,6 +17,7 @@ import time
 from lab import ROOM, SO_RCVBUFFORCE, Failure, expect
 
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG, DO = 10, 23, 62, 2
+UDP_SEGMENT = 103
 
 
 class Pings:
@@ -349,6 +350,18 @@ def flood(place, address, receiver_key, until, rate=10000):
                 sent += 1
             time.sleep(max(0.0, start + sent / rate - time.monotonic()))
     return sent
+
+
+def burst(place, address, until, size=1300):
+    """Sends datagrams of zeros as fast as it can, 40 in one call, until an event is set."""
+    with place.open(6 if ":" in address[0] else 4) as out:
+        out.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+        train = bytes(40 * size)
+        while not until.is_set():
+            try:
+                out.sendto(train, address)
+            except OSError:
+                pass
 
 
 class Capture:

@@ -1,7 +1,10 @@
 """Packets cross the tunnel: pings of every size, and transfers, of both families over both families."""
 
+import threading
+import time
+
 from lab import MTU, expect
-from traffic import datagrams, expect_both_ways, expect_ping, ping, transfer
+from traffic import Worker, burst, datagrams, expect_both_ways, expect_ping, ping, reach, transfer
 
 from checks import check
 
@@ -155,3 +158,21 @@ def an_interface_goes_down_and_up_again(lab):
     one.place.ip("link", "set", one.device, "up")
     expect_ping(one.place, other.inner(), within=7)
     expect_ping(other.place, one.inner(), within=7)
+
+
+@check
+def taken_down_under_traffic_it_is_there_at_once_when_it_is_up_again(lab):
+    """What the device still held must not have begun a handshake that nobody finishes."""
+    one, other = lab.pair()
+    expect_ping(one.place, other.inner())
+    over = threading.Event()
+    load = Worker(burst, one.place, (other.inner(), 9), over)
+    time.sleep(0.5)
+    one.place.ip("link", "set", one.device, "down")
+    over.set()
+    load.outcome(5)
+    time.sleep(0.2)
+    one.place.ip("link", "set", one.device, "up")
+    taken = reach(one.place, other.inner(), 10)
+    lab.note(f"after {taken * 1000:.0f} ms")
+    expect(taken < 2, f"it took {taken:.1f} s")
