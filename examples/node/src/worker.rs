@@ -135,6 +135,7 @@ struct Lead {
     device_is_ready: bool,
     v4_is_ready: bool,
     v6_is_ready: bool,
+    is_v6_first: bool,
     out_tickets: u64,
     in_tickets: u64,
     batches: u8,
@@ -185,8 +186,15 @@ impl Lead {
     fn receive(&mut self, sockets: Option<&Sockets>, inbound: &mut Inbound) -> bool {
         inbound.clear();
         let [v4, v6] = sockets.map_or([None; 2], |sockets| [sockets.v4(), sockets.v6()]);
-        self.v4_is_ready = self.v4_is_ready && v4.is_some_and(|socket| inbound.receive(socket));
-        self.v6_is_ready = self.v6_is_ready && v6.is_some_and(|socket| inbound.receive(socket));
+        let mut all = [(&mut self.v4_is_ready, v4), (&mut self.v6_is_ready, v6)];
+        // By turns, so that a flood over one family does not silence the other.
+        self.is_v6_first = !self.is_v6_first;
+        if self.is_v6_first {
+            all.reverse();
+        }
+        for (is_ready, socket) in all {
+            *is_ready = *is_ready && socket.is_some_and(|socket| inbound.receive(socket));
+        }
         !inbound.is_empty()
     }
 

@@ -3,11 +3,12 @@
 import random
 import socket
 import threading
+import time
 
 from base64 import b64decode
 
-from lab import Usage, expect
-from traffic import Relay, Worker, expect_both_ways, expect_ping, flood, reach, transfer
+from lab import Lab, Usage, expect
+from traffic import Relay, Worker, burst, expect_both_ways, expect_ping, flood, ping, reach, transfer
 
 from checks import check
 
@@ -78,6 +79,28 @@ def a_new_peer_gets_in_during_the_flood(lab):
     finally:
         over.set()
     attack.outcome(5)
+
+
+@check
+def a_flood_over_one_family_does_not_silence_the_other(lab):
+    """As much as two senders can: the socket that is flooded is never empty, the other one is served."""
+    for flooded_family, family in ((4, 6), (6, 4)):
+        with Lab() as own:
+            one, other = (own.tunnel(place).start().set_up() for place in own.add_places(2, whole=True))
+            one.peer(other, endpoint=family)
+            other.peer(one, endpoint=family)
+            expect_both_ways(one, other)
+            over = threading.Event()
+            address = (one.place.outer(flooded_family), one.port)
+            attack = [Worker(burst, other.place, address, over, 148) for _ in range(2)]
+            time.sleep(0.5)
+            pings = ping(other.place, one.inner(), count=50, interval=0.03, wait=1)
+            over.set()
+            for worker in attack:
+                worker.outcome(5)
+        waited = pings.percentile(0.5) if pings.times else 9
+        lab.note(f"IPv{family}: {waited * 1000:.0f} ms, {pings.lost} lost")
+        expect(waited < 0.5, f"half of the pings over IPv{family} took more than {waited:.1f} s")
 
 
 def malformed(target):
