@@ -11,6 +11,7 @@ import random
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 
@@ -362,6 +363,22 @@ def burst(place, address, until, size=1300):
                 out.sendto(train, address)
             except OSError:
                 pass
+
+
+def drown(place, address):
+    """A process that sends initiations without a right MAC as fast as it can, 64 in one call."""
+    source = f"""
+import socket
+out = socket.socket(socket.{"AF_INET6" if ":" in address[0] else "AF_INET"}, socket.SOCK_DGRAM)
+out.setsockopt(socket.IPPROTO_UDP, {UDP_SEGMENT}, 148)
+train = (bytes([1, 0, 0, 0]) + bytes(144)) * 64
+while True:
+    try:
+        out.sendto(train, {address!r})
+    except OSError:
+        pass
+"""
+    return place.start(sys.executable, "-c", source, log=os.devnull)
 
 
 class Capture:

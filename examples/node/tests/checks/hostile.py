@@ -8,7 +8,7 @@ import time
 from base64 import b64decode
 
 from lab import Lab, Usage, expect
-from traffic import Relay, Worker, burst, expect_both_ways, expect_ping, flood, ping, reach, transfer
+from traffic import Relay, Worker, drown, expect_both_ways, expect_ping, flood, ping, reach, transfer
 
 from checks import check
 
@@ -90,14 +90,12 @@ def a_flood_over_one_family_does_not_silence_the_other(lab):
             one.peer(other, endpoint=family)
             other.peer(one, endpoint=family)
             expect_both_ways(one, other)
-            over = threading.Event()
             address = (one.place.outer(flooded_family), one.port)
-            attack = [Worker(burst, other.place, address, over, 148) for _ in range(2)]
+            attack = [drown(other.place, address) for _ in range(2)]
             time.sleep(0.5)
             pings = ping(other.place, one.inner(), count=50, interval=0.03, wait=1)
-            over.set()
-            for worker in attack:
-                worker.outcome(5)
+            for process in attack:
+                process.kill()
         waited = pings.percentile(0.5) if pings.times else 9
         lab.note(f"IPv{family}: {waited * 1000:.0f} ms, {pings.lost} lost")
         expect(waited < 0.5, f"half of the pings over IPv{family} took more than {waited:.1f} s")
