@@ -29,8 +29,13 @@ pub const MAX_TRAIN: usize = 64;
 /// The most bytes of a train, which is one UDP datagram to most of the kernel, over IPv6 too.
 pub const MAX_TRAIN_BYTES: usize = 65_535 - 40 - 8;
 
-/// How many bytes each socket may hold: some 100 trains.
+/// How many bytes each socket may hold of what has arrived: some 100 trains.
 const BUFFER: usize = 7 << 20;
+
+/// How many it may hold of what is to leave: no limit, as the kernel's WireGuard has none. The queues of
+/// the network devices have theirs. One for all peers would be filled by the one behind the slowest
+/// device, and all others would have to wait for it.
+const SEND_BUFFER: usize = (1 << 30) - 1;
 
 /// How long a sender waits for room in a full socket before it drops, in milliseconds.
 const PATIENCE: u16 = 100;
@@ -370,7 +375,7 @@ fn enlarge(fd: &OwnedFd) {
     if setsockopt(fd, sockopt::RcvBufForce, &BUFFER).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &BUFFER);
     }
-    if setsockopt(fd, sockopt::SndBufForce, &BUFFER).is_err() {
+    if setsockopt(fd, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
         let _ = setsockopt(fd, sockopt::SndBuf, &BUFFER);
     }
 }

@@ -7,7 +7,7 @@ import time
 
 from base64 import b64decode
 
-from lab import Lab, Usage, expect
+from lab import Lab, Skip, Usage, expect
 from traffic import Relay, Worker, drown, expect_both_ways, expect_ping, flood, ping, reach, transfer
 
 from checks import check
@@ -99,6 +99,44 @@ def a_flood_over_one_family_does_not_silence_the_other(lab):
         waited = pings.percentile(0.5) if pings.times else 9
         lab.note(f"IPv{family}: {waited * 1000:.0f} ms, {pings.lost} lost")
         expect(waited < 0.5, f"half of the pings over IPv{family} took more than {waited:.1f} s")
+
+
+def paced(place, address, until):
+    """Sends 100 Mbit/s."""
+    with place.open() as out:
+        while not until.is_set():
+            for _ in range(40):
+                out.sendto(bytes(1300), address)
+            time.sleep(0.004)
+
+
+@check
+def a_peer_behind_a_slow_line_holds_up_nobody_else(lab):
+    """Its line takes a twentieth of what it is sent, and has a queue that is longer than any socket's."""
+    hub, fast = lab.pair()
+    (far,) = lab.add_places(1)
+    far.number = 3
+    hub.place.ip("link", "add", "slow", "type", "veth", "peer", "name", "slow", "netns", far.name)
+    for number, place in enumerate((hub.place, far), 1):
+        place.ip("addr", "add", f"198.51.100.{number}/24", "dev", "slow")
+        place.ip("link", "set", "slow", "up")
+    limits = ["rate", "5mbit", "burst", "100kb", "limit", "100mb"]
+    if hub.place.run("tc", "qdisc", "add", "dev", "slow", "root", "tbf", *limits, check=False).returncode != 0:
+        raise Skip("there is no tc, or its tbf is not in the kernel")
+    slow = lab.tunnel(far).start().set_up()
+    hub.wg("set", "peer", slow.public, "allowed-ips", slow.inner(), "endpoint", f"198.51.100.2:{slow.port}")
+    slow.wg("set", "peer", hub.public, "allowed-ips", hub.inner(), "endpoint", f"198.51.100.1:{hub.port}")
+    reach(hub.place, slow.inner(), 8)
+    expect_both_ways(hub, fast)
+    over = threading.Event()
+    load = Worker(paced, hub.place, (slow.inner(), 9), over)
+    try:
+        time.sleep(3)
+        pings = ping(fast.place, hub.inner(), count=50, interval=0.02, wait=1)
+    finally:
+        over.set()
+    load.outcome(5)
+    expect(pings.lost <= 5, f"{pings.lost} of {pings.sent} pings of the other peer were lost")
 
 
 def malformed(target):
