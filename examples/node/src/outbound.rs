@@ -33,7 +33,8 @@ pub type SealJobs<'a> = Vec<SealJob<'static, &'a mut [u8], Path>>;
 /// A super-packet with its offload header.
 const READ: usize = VnetHeader::LEN + 65_535;
 
-/// Where packets are cut into; the most that one super-packet can become is below 256 KiB.
+/// Where packets are cut into. With segments of at least 36 bytes, what TCP has left of the smallest MSS that
+/// Linux heeds, a super-packet becomes less than 256 KiB; what is beyond the end is dropped.
 const ARENA: usize = 448 << 10;
 
 /// A batch takes no further super-packet beyond so many datagrams: their text stays in the cache.

@@ -120,10 +120,10 @@ fn accept(listener: &UnixListener, node: &Arc<Node>) {
         }
         let (node, client) = (node.clone(), clients.clone());
         let serve = move || {
-            let _client = client;
             if let Err(problem) = converse(stream, &node) {
                 debug!("a client: {problem}");
             }
+            drop(client);
         };
         if let Err(problem) = thread::Builder::new().name("client".into()).spawn(serve) {
             warn!("serving a client: {problem}");

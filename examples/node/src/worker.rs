@@ -135,7 +135,6 @@ struct Lead {
     device_is_ready: bool,
     v4_is_ready: bool,
     v6_is_ready: bool,
-    is_v6_first: bool,
     out_tickets: u64,
     in_tickets: u64,
     batches: u8,
@@ -188,8 +187,7 @@ impl Lead {
         let [v4, v6] = sockets.map_or([None; 2], |sockets| [sockets.v4(), sockets.v6()]);
         let mut all = [(&mut self.v4_is_ready, v4), (&mut self.v6_is_ready, v6)];
         // By turns, so that a flood over one family does not silence the other.
-        self.is_v6_first = !self.is_v6_first;
-        if self.is_v6_first {
+        if (self.batches / 2).is_multiple_of(2) {
             all.reverse();
         }
         for (is_ready, socket) in all {

@@ -27,8 +27,8 @@ pub(super) struct Packet {
     tag: u64,
     /// Type of service, "don't fragment", time to live; or traffic class, flow label, hop limit.
     ip: u64,
-    /// Of TCP: what is acknowledged, the length of the header, the window.
-    tcp: [u8; 7],
+    /// Of TCP: what is acknowledged and the length of the header; the window.
+    tcp: ([u8; 5], [u8; 2]),
     pub(super) shape: Shape,
     /// The length of the payload, in bytes.
     pub(super) payload: usize,
@@ -114,7 +114,7 @@ impl Packet {
         let mut sorted = Self {
             tag: tag(shape.flow(packet)),
             ip,
-            tcp: [0; 7],
+            tcp: Default::default(),
             shape,
             payload: 0,
             sequence: 0,
@@ -137,9 +137,7 @@ impl Packet {
         if length < tcp::HEADER || length > segment.len() {
             return None;
         }
-        let [a, b, c, d, e] = take(header, 8);
-        let [high, low] = take(header, 14);
-        self.tcp = [a, b, c, d, e, high, low];
+        self.tcp = (take(header, 8), take(header, 14));
         self.shape.headers += length;
         self.sequence = u32::from_be_bytes(take(header, 4));
         self.payload = segment.len() - length;
