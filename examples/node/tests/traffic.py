@@ -1,6 +1,6 @@
 """What travels through the tunnels, and beside them: pings, transfers, a bad line, floods.
 
-Everything runs in threads of this process; a socket belongs to the namespace that it was made in, so
+Everything but `drown` runs in threads of this process; a socket belongs to the namespace that it was made in, so
 that no other program is needed. All content is made from seeds.
 """
 
