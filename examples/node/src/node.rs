@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use quietwire::SealJob;
+use quietwire::{Instant, SealJob};
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -176,6 +176,20 @@ impl Node {
                 self.counters.unsent.add(train.len().div_ceil(size.max(1)));
             }
         }
+    }
+
+    /// Changes the state and sees to all that follows from it.
+    pub fn change<R>(&self, f: impl FnOnce(&mut State, Instant) -> R) -> R {
+        let mut out = Output::default();
+        let mut state = self.state();
+        let now = clock::now();
+        let result = f(&mut state, now);
+        if state.is_up {
+            state.settle(now, &mut out, &self.counters);
+        }
+        drop(state);
+        self.deliver(&mut out);
+        result
     }
 
     /// The timer has rung: does what is due.

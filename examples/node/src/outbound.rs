@@ -258,24 +258,32 @@ fn begin<'a>(
                 jobs.push(job);
             }
             Err((SealError::NoSession, place)) => {
-                if let Some(peer) = peer {
-                    state.stage(
-                        peer,
-                        &place[HEAD_ROOM..HEAD_ROOM + segment.len],
-                        &node.counters,
-                    );
+                let packet = &place[HEAD_ROOM..HEAD_ROOM + segment.len];
+                match peer {
+                    Some(peer) if state.may_wait(now, peer) => {
+                        state.stage(peer, packet, &node.counters);
+                    }
+                    _ => {
+                        node.counters.unstaged.add(1);
+                        refuse(refused, start, segment);
+                    }
                 }
             }
             Err((problem, _)) => {
                 count(node, problem);
-                if !segment.is_next {
-                    refused.push((start + HEAD_ROOM, segment.len));
-                }
+                refuse(refused, start, segment);
             }
         }
         start += segment.sealed;
     }
     jobs
+}
+
+/// Notes a packet to be answered; of those cut from the same, the first.
+fn refuse(refused: &mut Vec<(usize, usize)>, start: usize, segment: &Segment) {
+    if !segment.is_next {
+        refused.push((start + HEAD_ROOM, segment.len));
+    }
 }
 
 type Begun<'a> = Result<SealJob<'static, &'a mut [u8], Path>, (SealError, &'a mut [u8])>;

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::node::Node;
 use crate::path::Path;
-use crate::state::{Output, State};
+use crate::state::State;
 
 /// Where `wg` looks for the sockets of userspace programs.
 const FOLDER: &str = "/var/run/wireguard";
@@ -175,35 +175,29 @@ impl Drop for Secret {
 
 /// Lets a request work on the interface, and sees to what follows from it.
 fn with_device<R>(node: &Node, f: impl FnOnce(&mut Device<'_, Path, Settings<'_>>) -> R) -> R {
-    let mut out = Output::default();
-    let mut state = node.state();
-    let now = clock::now();
-    let State {
-        interface,
-        port,
-        fwmark,
-        staging,
-        mtu,
-        ..
-    } = &mut *state;
-    let mut settings = Settings {
-        node,
-        port,
-        fwmark,
-        staging,
-        mtu: *mtu,
-        is_raised: false,
-    };
-    let result = f(&mut Device::new(now, interface, &mut settings));
-    if settings.is_raised {
-        state.go_up(now);
-    }
-    if state.is_up {
-        state.settle(now, &mut out, &node.counters);
-    }
-    drop(state);
-    node.deliver(&mut out);
-    result
+    node.change(|state, now| {
+        let State {
+            interface,
+            port,
+            fwmark,
+            staging,
+            mtu,
+            ..
+        } = &mut *state;
+        let mut settings = Settings {
+            node,
+            port,
+            fwmark,
+            staging,
+            mtu: *mtu,
+            is_raised: false,
+        };
+        let result = f(&mut Device::new(now, interface, &mut settings));
+        if settings.is_raised {
+            state.go_up(now);
+        }
+        result
+    })
 }
 
 /// What a request can change beside the interface.
