@@ -64,7 +64,7 @@ pub struct Settings {
     /// How long ahead a new key is announced [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub rotate_lead: Option<String>,
-    /// The routing table, and the priority of its rules [default: 51820]
+    /// The number of the mesh's routing table [default: 51820]
     #[arg(long)]
     pub table: Option<u32>,
 }
@@ -108,7 +108,7 @@ pub struct Config {
     pub rotate_every: Option<Duration>,
     /// How long ahead a key is announced.
     pub rotate_lead: Duration,
-    /// The routing table, and the priority of its rules.
+    /// The number of the mesh's routing table.
     pub table: u32,
 }
 

@@ -60,11 +60,16 @@ pub struct Mesh {
     pub(crate) rotations: u64,
     /// When our record was last put back after somebody had changed it.
     restored: Option<Instant>,
+    /// Since when the directory has another record of ours than we have published.
+    noticed: Option<Instant>,
     leaver: Option<Sender<Answer>>,
 }
 
 /// Our record is not put back more often than this: two nodes of one name must not fight at full speed.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The directory may tell of a record of ours that we have replaced since.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// How often what nobody tells is looked at: the outer path's MTU.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -115,6 +120,7 @@ impl Mesh {
             problem: None,
             rotations: 0,
             restored: None,
+            noticed: None,
             leaver: None,
         }
     }
@@ -128,7 +134,7 @@ impl Mesh {
                 self.follow_mtu();
                 look = Instant::now() + LOOK_INTERVAL;
             }
-            let due = self.rotate_if_due();
+            let due = self.rotate_if_due().min(self.restore());
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
             match inbox.recv_timeout(wait) {
@@ -186,7 +192,6 @@ impl Mesh {
                 return false;
             }
         }
-        self.look_at_our_record();
         true
     }
 
@@ -196,19 +201,24 @@ impl Mesh {
         }
     }
 
-    /// Puts our record back if it is not what we have published.
-    fn look_at_our_record(&mut self) {
+    /// Puts our record back if the directory has had another one for a while; how long nothing is due.
+    fn restore(&mut self) -> Duration {
         let found = self.texts.get(&self.config.name);
-        if found == self.published.as_ref() || self.published.is_none() || self.leaver.is_some() {
-            return;
+        let is_fine = self.published.is_none() || found == self.published.as_ref();
+        if is_fine || self.leaver.is_some() || self.problem.is_some() {
+            self.noticed = None;
+            return LOOK_INTERVAL;
         }
-        if self.restored.is_some_and(|at| at.elapsed() < RESTORE_INTERVAL) {
-            return;
+        let fought = self.restored.is_some_and(|at| at.elapsed() < 2 * RESTORE_INTERVAL);
+        let wait = if fought { RESTORE_INTERVAL } else { SETTLE };
+        let noticed = self.noticed.get_or_insert_with(Instant::now);
+        if let Some(left) = wait.checked_sub(noticed.elapsed()).filter(|left| !left.is_zero()) {
+            return left;
         }
         let what = if found.is_some() { "changed" } else { "removed" };
         warn!("our record in the directory was {what} by another: it is put back");
-        self.restored = Some(Instant::now());
-        self.ordered = None;
+        (self.restored, self.noticed, self.ordered) = (Some(Instant::now()), None, None);
+        LOOK_INTERVAL
     }
 
     fn note(&mut self, outcome: Outcome) {

@@ -30,6 +30,9 @@ pub struct Routes {
     addresses: Vec<IpAddr>,
 }
 
+/// Before the rule of the main table, which has 32766.
+const PRIORITY: &str = "5182";
+
 /// Behind every metric that somebody gives by hand.
 const WORST: u32 = 4_278_198_272;
 
@@ -110,7 +113,7 @@ impl Routes {
         }
         for network in &self.networks {
             let to = network.to_string();
-            let added = rule(&["add", "to", &to, "lookup", &table, "priority", &table], *network);
+            let added = rule(&["add", "to", &to, "lookup", &table, "priority", PRIORITY], *network);
             // Those of an earlier run have been in force all the time.
             added.or_else(|why| if why.is_there_already() { Ok(()) } else { Err(why) })?;
         }
@@ -142,10 +145,11 @@ impl Routes {
         let table = self.table.to_string();
         for family in ["-4", "-6"] {
             // A kernel without IPv6 has no rules for it.
-            let said = run(&[family, "rule", "show", "priority", &table]).unwrap_or_default();
-            for to in said.lines().filter_map(|line| after(line, "to")) {
+            let said = run(&[family, "rule", "show", "priority", PRIORITY]).unwrap_or_default();
+            let ours = said.lines().filter(|line| after(line, "lookup") == Some(&table));
+            for to in ours.filter_map(|line| after(line, "to")) {
                 if !to.parse().is_ok_and(|cidr: Cidr| kept.contains(&cidr)) {
-                    ip(&[family, "rule", "del", "to", to, "lookup", &table, "priority", &table])?;
+                    ip(&[family, "rule", "del", "to", to, "lookup", &table, "priority", PRIORITY])?;
                 }
             }
         }
