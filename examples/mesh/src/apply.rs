@@ -69,10 +69,22 @@ impl Applied {
                 // By our clock the key may be in use: if it is, the greeting finds out.
                 let is_due = next.switch_at <= unix_time;
                 let keepalive = if is_due { keepalive } else { 0 };
-                let want = Wanted { peer, generation: next.generation, is_next: true, keepalive, psk: psk.clone() };
+                let want = Wanted {
+                    peer,
+                    generation: next.generation,
+                    is_next: true,
+                    keepalive,
+                    psk: psk.clone(),
+                };
                 wanted.insert(next.key, want);
             }
-            let want = Wanted { peer, generation: peer.generation, is_next: false, keepalive, psk };
+            let want = Wanted {
+                peer,
+                generation: peer.generation,
+                is_next: false,
+                keepalive,
+                psk,
+            };
             wanted.insert(peer.key, want);
         }
         node.change(|state, now| self.follow(state, now, peers, &wanted, node));
@@ -96,10 +108,18 @@ impl Applied {
         for peer in peers {
             self.give_prefixes(state, peer);
         }
-        let stale: Vec<_> = self.entries.keys().filter(|key| !wanted.contains_key(*key)).copied().collect();
-        for key in stale {
+        let gone: Vec<_> = self
+            .entries
+            .keys()
+            .filter(|key| !wanted.contains_key(*key))
+            .copied()
+            .collect();
+        for key in gone {
             if let Some(entry) = self.entries.remove(&key) {
-                info!("{}: its key of generation {} is removed", entry.name, entry.generation);
+                info!(
+                    "{}: its key of generation {} is removed",
+                    entry.name, entry.generation
+                );
                 state.forget(entry.id, &node.counters);
                 state.interface.remove_peer(entry.id);
             }
@@ -123,9 +143,19 @@ impl Applied {
                 return;
             }
         };
-        let ahead = if want.is_next { ", announced ahead" } else { "" };
-        let at = want.peer.endpoint.map_or("nowhere yet".into(), |at| at.to_string());
-        info!("{name}: its key of generation {} is {key}{ahead}, at {at}", want.generation);
+        let ahead = if want.is_next {
+            ", announced ahead"
+        } else {
+            ""
+        };
+        let at = want
+            .peer
+            .endpoint
+            .map_or("nowhere yet".into(), |at| at.to_string());
+        info!(
+            "{name}: its key of generation {} is {key}{ahead}, at {at}",
+            want.generation
+        );
         let entry = Entry {
             name: name.clone(),
             generation: want.generation,
@@ -209,7 +239,10 @@ fn adjust(state: &mut State, now: Instant, key: &PublicKey, entry: &mut Entry, w
         entry.psk = want.psk.clone();
     }
     if entry.is_next && !want.is_next {
-        info!("{name}: its record has the key {key} in use, generation {}", want.generation);
+        info!(
+            "{name}: its record has the key {key} in use, generation {}",
+            want.generation
+        );
     }
     entry.name.clone_from(name);
     entry.generation = want.generation;

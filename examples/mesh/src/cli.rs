@@ -88,7 +88,9 @@ fn obey(verb: Verb) -> Result<(), String> {
     match verb {
         Verb::Run { config, settings } => {
             start_log();
-            let config = settings.resolve(config.as_deref()).map_err(|why| why.to_string())?;
+            let config = settings
+                .resolve(config.as_deref())
+                .map_err(|why| why.to_string())?;
             crate::run::run(config).map_err(|why| why.to_string())
         }
         Verb::Status { json, watch, at } => show(&at.state, json, watch),
@@ -112,7 +114,10 @@ fn show(state: &Path, json: bool, watch: bool) -> Result<(), String> {
             print!("\x1b[H\x1b[2J");
         }
         if json {
-            println!("{}", serde_json::to_string(&status).map_err(|why| why.to_string())?);
+            println!(
+                "{}",
+                serde_json::to_string(&status).map_err(|why| why.to_string())?
+            );
         } else {
             print!("{}", status.to_table());
         }
@@ -159,11 +164,18 @@ fn disable(state: &Path, config: Option<&Path>, table: Option<u32>) -> Result<()
     let text = |why: &dyn std::fmt::Display| why.to_string();
     let table = match (table, config) {
         (Some(table), _) => table,
-        (None, Some(file)) => Settings::default().resolve(Some(file)).map_err(|why| text(&why))?.table,
+        (None, Some(file)) => {
+            Settings::default()
+                .resolve(Some(file))
+                .map_err(|why| text(&why))?
+                .table
+        }
         (None, None) => crate::config::TABLE,
     };
     let store = Store::open(state).map_err(|why| text(&why))?;
-    Routes::of_table(table).disable().map_err(|why| text(&why))?;
+    Routes::of_table(table)
+        .disable()
+        .map_err(|why| text(&why))?;
     store.set_enabled(false).map_err(|why| text(&why))?;
     println!("disabled; no mesh was running");
     Ok(())
@@ -178,5 +190,9 @@ fn start_log() {
         "trace" => LevelFilter::TRACE,
         _ => LevelFilter::INFO,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
 }

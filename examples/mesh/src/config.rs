@@ -164,7 +164,10 @@ impl Settings {
         let failed = |why: std::io::Error| ConfigError::new("config", path.display(), why);
         let text = fs::read_to_string(path).map_err(failed)?;
         let from_file = toml::from_str(&text).map_err(|why: toml::de::Error| ConfigError {
-            place: Some((path.to_owned(), line_at(&text, why.span().map_or(0, |span| span.start)))),
+            place: Some((
+                path.to_owned(),
+                line_at(&text, why.span().map_or(0, |span| span.start)),
+            )),
             field: "the file".into(),
             found: String::new(),
             problem: why.message().to_owned(),
@@ -203,19 +206,24 @@ impl Settings {
         record::check_name(&name).map_err(|why| ConfigError::new("name", &name, why))?;
         let port = self.port.unwrap_or(51820);
         if port == 0 {
-            return Err(ConfigError::new("port", port, "the others must know it: choose one"));
+            return Err(ConfigError::new(
+                "port",
+                port,
+                "the others must know it: choose one",
+            ));
         }
         let own = all("address", &self.address, own_address)?;
-        let mut networks = all("network", &self.network, |text| record::subnet(text))?;
+        let mut networks = all("network", &self.network, record::subnet)?;
         if networks.is_empty() {
             networks = own.iter().map(|(_, network)| *network).collect();
         }
         let endpoint = |text: &str| own_endpoint(text, port);
-        let time = |field, text: Option<String>| text.map(|text| duration(field, &text)).transpose();
+        let time =
+            |field, text: Option<String>| text.map(|text| duration(field, &text)).transpose();
         let config = Config {
             addresses: own.iter().map(|(address, _)| *address).collect(),
             networks,
-            subnets: all("subnet", &self.subnet, |text| record::subnet(text))?,
+            subnets: all("subnet", &self.subnet, record::subnet)?,
             endpoints: all("endpoint", &self.endpoint, endpoint)?,
             directory: self.directory.unwrap_or_default(),
             state: self.state.unwrap_or_else(|| STATE.into()),
@@ -237,10 +245,18 @@ impl Settings {
 impl Config {
     fn check(self) -> Result<Self, ConfigError> {
         if self.addresses.is_empty() {
-            return Err(ConfigError::new("address", "", "at least one is needed, such as 10.88.0.1/24"));
+            return Err(ConfigError::new(
+                "address",
+                "",
+                "at least one is needed, such as 10.88.0.1/24",
+            ));
         }
         if self.directory.is_empty() {
-            return Err(ConfigError::new("directory", "", "it is needed, such as folder:/srv/mesh"));
+            return Err(ConfigError::new(
+                "directory",
+                "",
+                "it is needed, such as folder:/srv/mesh",
+            ));
         }
         let is_in = |ip: IpAddr| self.networks.iter().any(|network| network.contains(ip));
         let outside = "it is in none of the mesh's networks; add one with --network";
@@ -259,7 +275,11 @@ impl Config {
             return Err(ConfigError::new("endpoint", inside, why));
         }
         if self.mtu.is_some_and(|mtu| mtu < 576) {
-            return Err(ConfigError::new("mtu", self.mtu.unwrap_or(0), "it must be at least 576"));
+            return Err(ConfigError::new(
+                "mtu",
+                self.mtu.unwrap_or(0),
+                "it must be at least 576",
+            ));
         }
         if !(1..=32_000_000).contains(&self.table) || (253..=255).contains(&self.table) {
             let why = "a number of your own, from 1 to 32000000 but not 253, 254, 255";
@@ -275,7 +295,13 @@ impl Config {
 ///
 /// [`ConfigError`].
 pub fn duration(field: &str, text: &str) -> Result<Duration, ConfigError> {
-    let wrong = || ConfigError::new(field, text, "a time is a number and s, m, h or d, such as 90s");
+    let wrong = || {
+        ConfigError::new(
+            field,
+            text,
+            "a time is a number and s, m, h or d, such as 90s",
+        )
+    };
     let unit = text.char_indices().last().ok_or_else(wrong)?;
     let seconds: u64 = match unit.1 {
         's' => 1,
@@ -290,7 +316,11 @@ pub fn duration(field: &str, text: &str) -> Result<Duration, ConfigError> {
     }
     let number: u32 = digits.parse().map_err(|_| wrong())?;
     if number == 0 {
-        return Err(ConfigError::new(field, text, "it must be more than nothing"));
+        return Err(ConfigError::new(
+            field,
+            text,
+            "it must be more than nothing",
+        ));
     }
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
@@ -321,8 +351,10 @@ fn own_endpoint(text: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 fn metrics(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
-    let wrong = |text| ConfigError::new("metrics", text, "not ADDRESS:PORT, such as 127.0.0.1:9586");
-    text.map(|text| text.parse().map_err(|_| wrong(text))).transpose()
+    let wrong =
+        |text| ConfigError::new("metrics", text, "not ADDRESS:PORT, such as 127.0.0.1:9586");
+    text.map(|text| text.parse().map_err(|_| wrong(text)))
+        .transpose()
 }
 
 fn host_name() -> String {
@@ -331,7 +363,11 @@ fn host_name() -> String {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
 }
 
 /// The line that gives a field, or in a list over several lines, its value.
@@ -342,7 +378,10 @@ fn line_of(text: &str, error: &ConfigError) -> Option<usize> {
     };
     let at = text.lines().position(|line| gives(&line))?;
     let quoted = format!("\"{}\"", error.found);
-    let within = text.lines().skip(at).position(|line| line.contains(&quoted));
+    let within = text
+        .lines()
+        .skip(at)
+        .position(|line| line.contains(&quoted));
     Some(1 + at + within.unwrap_or(0))
 }
 

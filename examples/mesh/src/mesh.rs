@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
-use quietwire::{PresharedKey, PrivateKey};
+use quietwire::PresharedKey;
 use quietwire_node::node::Node;
 use tracing::{error, info, warn};
 
 use crate::apply::Applied;
 use crate::config::Config;
 use crate::directory::News;
-use crate::mtu::{self, Outer};
+use crate::mtu;
 use crate::plan::{DesiredPeer, Known, Own, Refusal, peers, plan};
 use crate::probe::Prober;
 use crate::publisher::{Order, Outcome};
 use crate::record::Record;
-use crate::rotation::{Due, Identity};
-use crate::routes::{self, Routes};
+use crate::rotation::Identity;
+use crate::routes::Routes;
 use crate::socket::{Answer, Command};
 use crate::store::Store;
 
@@ -72,7 +72,7 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// How often what nobody tells is looked at: the outer path's MTU.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Everything that a mesh begins with.
 #[derive(Debug)]
@@ -99,7 +99,16 @@ impl Mesh {
     /// Begins from what is known.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, node, orders, prober, identity, texts, known } = parts;
+        let Parts {
+            config,
+            store,
+            node,
+            orders,
+            prober,
+            identity,
+            texts,
+            known,
+        } = parts;
         Self {
             routes: Routes::new(&config),
             is_enabled: store.is_enabled(),
@@ -171,6 +180,12 @@ impl Mesh {
     /// Takes news in; whether the plan may change.
     fn hear(&mut self, news: News) -> bool {
         match news {
+            // Such as a folder whose file system is not mounted. When all have left, nothing is lost by it.
+            News::Everything(all) if all.is_empty() && !self.known.is_empty() => {
+                return self.hear(News::Unreachable(
+                    "it is empty, which the directory of a mesh never is".into(),
+                ));
+            }
             News::Everything(all) => {
                 self.reached();
                 self.texts = all.into_iter().collect();
@@ -209,13 +224,22 @@ impl Mesh {
             self.noticed = None;
             return LOOK_INTERVAL;
         }
-        let fought = self.restored.is_some_and(|at| at.elapsed() < 2 * RESTORE_INTERVAL);
+        let fought = self
+            .restored
+            .is_some_and(|at| at.elapsed() < 2 * RESTORE_INTERVAL);
         let wait = if fought { RESTORE_INTERVAL } else { SETTLE };
         let noticed = self.noticed.get_or_insert_with(Instant::now);
-        if let Some(left) = wait.checked_sub(noticed.elapsed()).filter(|left| !left.is_zero()) {
+        if let Some(left) = wait
+            .checked_sub(noticed.elapsed())
+            .filter(|left| !left.is_zero())
+        {
             return left;
         }
-        let what = if found.is_some() { "changed" } else { "removed" };
+        let what = if found.is_some() {
+            "changed"
+        } else {
+            "removed"
+        };
         warn!("our record in the directory was {what} by another: it is put back");
         (self.restored, self.noticed, self.ordered) = (Some(Instant::now()), None, None);
         LOOK_INTERVAL
@@ -225,17 +249,24 @@ impl Mesh {
         match outcome {
             Outcome::Published(record) => {
                 if self.published.as_ref() != Some(&record) {
-                    info!("our record is in the directory, with the key of generation {}", self.identity.generation);
+                    info!(
+                        "our record is in the directory, with the key of generation {}",
+                        self.identity.generation
+                    );
                 }
                 self.published = Some(record);
             }
             Outcome::Withdrawn => {
                 info!("our record is no longer in the directory");
-                self.answer_leaver(Answer::Done("the mesh is left; its routes are removed".into()));
+                self.answer_leaver(Answer::Done(
+                    "the mesh is left; its routes are removed".into(),
+                ));
             }
             Outcome::Failed(why) => {
                 warn!("our record is not in the directory: {why}");
-                self.answer_leaver(Answer::Failed(format!("our record is still in the directory: {why}")));
+                self.answer_leaver(Answer::Failed(format!(
+                    "our record is still in the directory: {why}"
+                )));
             }
         }
     }
@@ -247,7 +278,9 @@ impl Mesh {
             name: self.config.name.clone(),
             generation: self.identity.generation,
             keys: self.identity.public_keys(),
-            claims: addresses.chain(self.config.subnets.iter().copied()).collect(),
+            claims: addresses
+                .chain(self.config.subnets.iter().copied())
+                .collect(),
             networks: self.config.networks.clone(),
         }
     }
@@ -255,7 +288,11 @@ impl Mesh {
     /// Decides anew about everything, and applies what follows.
     pub(crate) fn replan(&mut self) {
         let plan = plan(&self.own(), &self.texts, &self.known);
-        for refusal in plan.refusals.iter().filter(|refusal| !self.refusals.contains(refusal)) {
+        for refusal in plan
+            .refusals
+            .iter()
+            .filter(|refusal| !self.refusals.contains(refusal))
+        {
             error!("refused: {refusal}");
         }
         self.refusals = plan.refusals;
@@ -283,7 +320,8 @@ impl Mesh {
             })
         };
         let keepalive = self.config.keepalive;
-        self.applied.apply(&self.node, &self.peers, keepalive, unix_time(), psk);
+        self.applied
+            .apply(&self.node, &self.peers, keepalive, unix_time(), psk);
     }
 
     /// Our record as it is to be.
@@ -317,75 +355,6 @@ impl Mesh {
         self.published.as_deref() == Some(&self.record().to_json())
     }
 
-    /// Changes our key if its time has come; how long nothing is due.
-    fn rotate_if_due(&mut self) -> Duration {
-        let (now, lead) = (unix_time(), self.config.rotate_lead.as_secs());
-        match self.identity.due(now, lead, self.is_published()) {
-            Due::Nothing => self.announce_if_due(now),
-            Due::Wait(seconds) => Duration::from_secs(seconds.min(60)),
-            Due::Postpone => {
-                warn!("our new key waits for {lead} s more: nobody can know it yet, or our clock was changed");
-                self.keep(self.identity.postpone(now, lead));
-                Duration::from_secs(1)
-            }
-            Due::Switch => {
-                if let Some(next) = self.identity.switch(now)
-                    && self.keep(next)
-                {
-                    self.use_key("announced");
-                }
-                Duration::from_secs(1)
-            }
-        }
-    }
-
-    fn announce_if_due(&mut self, now: u64) -> Duration {
-        let Some(every) = self.config.rotate_every else {
-            return LOOK_INTERVAL;
-        };
-        let age = now.saturating_sub(self.identity.used_since);
-        match every.as_secs().saturating_sub(age) {
-            0 => {
-                let said = self.announce();
-                info!("our key is {age} s old: {said:?}");
-                Duration::from_secs(1)
-            }
-            left => Duration::from_secs(left.min(60)),
-        }
-    }
-
-    /// Announces a new key.
-    fn announce(&mut self) -> Result<String, String> {
-        let (now, lead) = (unix_time(), self.config.rotate_lead.as_secs());
-        let next = self.identity.announce(new_key(), now, lead);
-        let next = next.ok_or("a new key is announced already")?;
-        let generation = next.generation + 1;
-        self.try_keep(next)?;
-        info!("a key of generation {generation} is announced, to be used in {lead} s");
-        Ok(format!("a key of generation {generation} is announced, to be used in {lead} s"))
-    }
-
-    /// Keeps other keys of ours, on the disk first. If that fails nothing changes.
-    fn try_keep(&mut self, identity: Identity) -> Result<(), String> {
-        self.store.set_identity(&identity).map_err(|why| why.to_string())?;
-        self.identity = identity;
-        Ok(())
-    }
-
-    fn keep(&mut self, identity: Identity) -> bool {
-        let kept = self.try_keep(identity);
-        if let Err(why) = &kept {
-            error!("our keys stay as they are: {why}");
-        }
-        kept.is_ok()
-    }
-
-    fn use_key(&mut self, which: &str) {
-        self.rotations += 1;
-        info!("our {which} key of generation {} is in use", self.identity.generation);
-        self.applied.set_own_key(&self.node, &self.identity.key);
-    }
-
     fn obey(&mut self, command: Command, answer: Sender<Answer>) {
         let done = match command {
             Command::Status => {
@@ -402,24 +371,26 @@ impl Mesh {
             Command::Disable => self.set_enabled(false),
             Command::Reread => {
                 self.apply();
-                Ok("the preshared keys are read again; each is used from the next handshake on".into())
+                Ok(
+                    "the preshared keys are read again; each is used from the next handshake on"
+                        .into(),
+                )
             }
         };
         let _ = answer.send(done.map_or_else(Answer::Failed, Answer::Done));
     }
 
-    fn reprovision(&mut self) -> Result<String, String> {
-        self.try_keep(self.identity.reprovision(new_key(), unix_time()))?;
-        self.use_key("new");
-        let generation = self.identity.generation;
-        Ok(format!("a new key of generation {generation} is in use; the others take it from the directory"))
-    }
-
     fn set_enabled(&mut self, is_enabled: bool) -> Result<String, String> {
-        let routed = if is_enabled { self.routes.enable() } else { self.routes.disable() };
+        let routed = if is_enabled {
+            self.routes.enable()
+        } else {
+            self.routes.disable()
+        };
         routed.map_err(|why| why.to_string())?;
         self.is_enabled = is_enabled;
-        self.store.set_enabled(is_enabled).map_err(|why| format!("done, but not for a restart: {why}"))?;
+        self.store
+            .set_enabled(is_enabled)
+            .map_err(|why| format!("done, but not for a restart: {why}"))?;
         Ok(if is_enabled { "enabled" } else { "disabled" }.into())
     }
 
@@ -444,41 +415,6 @@ impl Mesh {
             let _ = self.node.ended.write(1);
         }
     }
-
-    /// Follows the outer path's MTU.
-    fn follow_mtu(&mut self) {
-        let ends = self.peers.iter().filter_map(|peer| Some(peer.endpoint?.ip()));
-        let own = self.config.endpoints.iter().map(|at| at.ip());
-        let ways = routes::ways_to(&ends.collect::<Vec<_>>());
-        // Before there is any peer, the devices of our own endpoints say how it will be.
-        let own = own.filter_map(|ip| Some((ip, routes::mtu_of_holder(ip)?)));
-        let outer = |(ip, mtu): (IpAddr, u16)| Outer { mtu, is_ipv6: ip.is_ipv6() };
-        let fits = mtu::inner(ways.into_iter().chain(own).map(outer));
-        let has_ipv6 = self.config.networks.iter().any(|network| network.address().is_ipv6());
-        let (chosen, advice) = mtu::choose(fits, self.config.mtu, has_ipv6);
-        let is = self.node.mtu();
-        if let Some(mtu) = chosen.filter(|mtu| *mtu != is) {
-            match self.routes.set_mtu(mtu) {
-                Ok(()) => info!("the tunnel's MTU is {mtu}: so much fits the outer path"),
-                Err(why) => warn!("{why}"),
-            }
-        }
-        let tunnel = chosen.unwrap_or(is);
-        let networks = self.config.subnets.iter().filter_map(|subnet| self.judge_network(*subnet, tunnel));
-        let advice: Vec<_> = advice.into_iter().chain(networks).collect();
-        for new in advice.iter().filter(|new| !self.advice.contains(new)) {
-            warn!("{new}");
-        }
-        self.advice = advice;
-    }
-
-    fn judge_network(&self, subnet: quietwire::Cidr, tunnel: u16) -> Option<mtu::Advice> {
-        let device = routes::device_of(subnet)?;
-        if device == self.config.interface || device == "lo" {
-            return None;
-        }
-        mtu::check_network(&device, routes::mtu_of(&device)?, tunnel)
-    }
 }
 
 /// Which address of a node is probed.
@@ -486,14 +422,10 @@ pub(crate) fn target(record: &Record) -> Option<IpAddr> {
     record.addresses.first().copied()
 }
 
-/// A key from the system's randomness.
-#[must_use]
-pub fn new_key() -> PrivateKey {
-    PrivateKey::generate(&mut quietwire::rand_core::UnwrapErr(getrandom::SysRng))
-}
-
 /// The wall clock, in seconds since 1970.
 #[must_use]
 pub fn unix_time() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |time| time.as_secs())
 }

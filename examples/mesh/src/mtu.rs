@@ -3,6 +3,7 @@
 //! A packet inside gets 16 bytes of header, 16 of tag, 8 of UDP, and 20 of IPv4 or 40 of IPv6. All of it is
 //! to fit the outer path in one piece.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// What a packet inside costs outside, over IPv4.
@@ -107,13 +108,21 @@ impl fmt::Display for Advice {
 
 /// Chooses the device's MTU, and says what is wrong with what was asked for.
 #[must_use]
-pub fn choose(fits: Option<u16>, asked: Option<u16>, has_ipv6: bool) -> (Option<u16>, Option<Advice>) {
+pub fn choose(
+    fits: Option<u16>,
+    asked: Option<u16>,
+    has_ipv6: bool,
+) -> (Option<u16>, Option<Advice>) {
     let needs = if has_ipv6 { LEAST_IPV6 } else { LEAST_IPV4 };
     match (fits, asked) {
         (None, asked) => (asked, None),
         (Some(fits), Some(is)) if is > fits => (Some(is), Some(Advice::TunnelTooWide { is, fits })),
-        (Some(fits), Some(is)) if is < fits => (Some(is), Some(Advice::TunnelTooTight { is, fits })),
-        (Some(fits), _) if fits < needs => (Some(needs), Some(Advice::BelowMinimum { fits, needs })),
+        (Some(fits), Some(is)) if is < fits => {
+            (Some(is), Some(Advice::TunnelTooTight { is, fits }))
+        }
+        (Some(fits), _) if fits < needs => {
+            (Some(needs), Some(Advice::BelowMinimum { fits, needs }))
+        }
         (Some(fits), _) => (Some(fits), None),
     }
 }
@@ -123,12 +132,10 @@ pub fn choose(fits: Option<u16>, asked: Option<u16>, has_ipv6: bool) -> (Option<
 pub fn check_network(device: &str, is: u16, tunnel: u16) -> Option<Advice> {
     let device = device.to_owned();
     let fits = tunnel;
-    if is > tunnel {
-        Some(Advice::NetworkTooWide { device, is, fits })
-    } else if is < tunnel {
-        Some(Advice::NetworkTooTight { device, is, fits })
-    } else {
-        None
+    match is.cmp(&fits) {
+        Ordering::Greater => Some(Advice::NetworkTooWide { device, is, fits }),
+        Ordering::Less => Some(Advice::NetworkTooTight { device, is, fits }),
+        Ordering::Equal => None,
     }
 }
 
@@ -137,7 +144,10 @@ mod tests {
     use super::*;
 
     fn v4(mtu: u16) -> Outer {
-        Outer { mtu, is_ipv6: false }
+        Outer {
+            mtu,
+            is_ipv6: false,
+        }
     }
 
     #[test]
@@ -170,7 +180,10 @@ mod tests {
     fn networks_behind_the_node_are_told_in_words() {
         assert_eq!(check_network("cni0", 1440, 1440), None);
         let wide = check_network("cni0", 1500, 1440).unwrap().to_string();
-        assert!(wide.contains("cni0 have up to 1500") && wide.contains("to 1440"), "{wide}");
+        assert!(
+            wide.contains("cni0 have up to 1500") && wide.contains("to 1440"),
+            "{wide}"
+        );
         let tight = check_network("cni0", 1400, 1440).unwrap().to_string();
         assert!(tight.contains("at most 1400"), "{tight}");
     }

@@ -107,7 +107,9 @@ impl fmt::Display for Reason {
             Self::Malformed(why) => write!(f, "malformed: {why}"),
             Self::NameMismatch(says) => write!(f, "it is a record of {says:?}"),
             Self::OutsideNetworks(cidr) => write!(f, "{cidr} is outside of the mesh's networks"),
-            Self::EndpointInside(at) => write!(f, "the endpoint {at} is within the mesh's networks"),
+            Self::EndpointInside(at) => {
+                write!(f, "the endpoint {at} is within the mesh's networks")
+            }
             Self::Taken { claim, has, owner } => {
                 write!(f, "it claims {claim}, but {has} is {owner}'s")
             }
@@ -198,7 +200,12 @@ pub fn peers(known: &Known, families: &[SocketAddr]) -> Vec<DesiredPeer> {
             name: record.name.clone(),
             generation: record.generation,
             key: record.key,
-            endpoint: record.endpoints.iter().find(is_ours).or(record.endpoints.first()).copied(),
+            endpoint: record
+                .endpoints
+                .iter()
+                .find(is_ours)
+                .or(record.endpoints.first())
+                .copied(),
             allowed,
             next: record.next,
         }
@@ -223,7 +230,11 @@ impl<'o> Planner<'o> {
             own,
             known: Known::new(),
             claims: own.claims.iter().map(|cidr| (*cidr, ours(cidr))).collect(),
-            keys: own.keys.iter().map(|key| (*key.as_bytes(), own.name.clone())).collect(),
+            keys: own
+                .keys
+                .iter()
+                .map(|key| (*key.as_bytes(), own.name.clone()))
+                .collect(),
             refusals: BTreeMap::new(),
         }
     }
@@ -250,7 +261,9 @@ impl<'o> Planner<'o> {
     fn read_one(&self, name: &str, text: &str) -> Result<Option<Record>, Reason> {
         let record = Record::parse(text).map_err(|why| Reason::Malformed(why.to_string()));
         if name == self.own.name {
-            return record.and_then(|record| self.judge_ours(&record)).map(|()| None);
+            return record
+                .and_then(|record| self.judge_ours(&record))
+                .map(|()| None);
         }
         let record = record?;
         self.judge_alone(name, &record)?;
@@ -278,7 +291,10 @@ impl<'o> Planner<'o> {
             return Err(Reason::NameMismatch(record.name.clone()));
         }
         let is_in = |ip: IpAddr| self.own.networks.iter().any(|network| network.contains(ip));
-        if let Some(out) = record.claims().find(|claim| !self.is_within_networks(*claim)) {
+        if let Some(out) = record
+            .claims()
+            .find(|claim| !self.is_within_networks(*claim))
+        {
             return Err(Reason::OutsideNetworks(out));
         }
         if let Some(inside) = record.endpoints.iter().find(|at| is_in(at.ip())) {
@@ -297,7 +313,10 @@ impl<'o> Planner<'o> {
     }
 
     fn is_within_networks(&self, claim: Cidr) -> bool {
-        self.own.networks.iter().any(|network| contains(*network, claim))
+        self.own
+            .networks
+            .iter()
+            .any(|network| contains(*network, claim))
     }
 
     /// Takes a record in, if nothing that it claims is another's.
@@ -309,7 +328,9 @@ impl<'o> Planner<'o> {
         let is_other = |owner: &&String| *owner != name;
         for key in keys(record) {
             if let Some(owner) = self.keys.get(key.as_bytes()).filter(is_other) {
-                return Err(Reason::KeyTaken { owner: owner.clone() });
+                return Err(Reason::KeyTaken {
+                    owner: owner.clone(),
+                });
             }
         }
         for claim in record.claims() {
@@ -319,10 +340,13 @@ impl<'o> Planner<'o> {
             }
         }
         if let Some(old) = self.known.remove(name) {
-            old.claims().for_each(|claim| drop(self.claims.remove(&claim)));
+            old.claims()
+                .for_each(|claim| drop(self.claims.remove(&claim)));
             keys(&old).for_each(|key| drop(self.keys.remove(key.as_bytes())));
         }
-        record.claims().for_each(|claim| drop(self.claims.insert(claim, name.clone())));
+        record
+            .claims()
+            .for_each(|claim| drop(self.claims.insert(claim, name.clone())));
         keys(record).for_each(|key| drop(self.keys.insert(*key.as_bytes(), name.clone())));
         self.known.insert(name.clone(), record.clone());
         Ok(())
@@ -366,7 +390,10 @@ impl<'o> Planner<'o> {
 fn judge_change(known: &Record, record: &Record) -> Result<(), Reason> {
     let (before, found) = (known.generation, record.generation);
     if found < before {
-        return Err(Reason::GenerationBack { known: before, found });
+        return Err(Reason::GenerationBack {
+            known: before,
+            found,
+        });
     }
     // One generation is one key, also one that was announced.
     for (generation, key) in generations(record) {

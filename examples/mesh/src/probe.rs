@@ -58,7 +58,9 @@ impl Prober {
                 mark: std::process::id().to_be_bytes(),
                 tracks: tracks.clone(),
             };
-            thread::Builder::new().name("probe".into()).spawn(move || worker.run())?;
+            thread::Builder::new()
+                .name("probe".into())
+                .spawn(move || worker.run())?;
         }
         Ok(Self { tracks })
     }
@@ -115,7 +117,10 @@ impl Worker {
 
     fn send(&self, sequence: u16) {
         let mut tracks = lock(&self.tracks);
-        for (target, track) in tracks.iter_mut().filter(|(target, _)| target.is_ipv4() == self.is_ipv4) {
+        for (target, track) in tracks
+            .iter_mut()
+            .filter(|(target, _)| target.is_ipv4() == self.is_ipv4)
+        {
             track.begin(sequence, Instant::now());
             let request = self.request(sequence);
             if let Err(why) = self.socket.send_to(&request, SocketAddr::new(*target, 0)) {
@@ -163,16 +168,23 @@ impl Worker {
 
     /// The sequence number of an answer to us. IPv4 comes with its header in front.
     fn answer(&self, packet: &[u8]) -> Option<u16> {
-        let skip = if self.is_ipv4 { usize::from(packet.first()? & 15) * 4 } else { 0 };
+        let skip = if self.is_ipv4 {
+            usize::from(packet.first()? & 15) * 4
+        } else {
+            0
+        };
         let message = packet.get(skip..)?.first_chunk::<LEN>()?;
         let kind = if self.is_ipv4 { 0 } else { 129 };
-        let is_ours = message[0] == kind && message[4..6] == self.mark[2..] && message[8..12] == self.mark;
+        let is_ours =
+            message[0] == kind && message[4..6] == self.mark[2..] && message[8..12] == self.mark;
         is_ours.then(|| u16::from_be_bytes([message[6], message[7]]))
     }
 }
 
 fn checksum(message: &[u8; LEN]) -> u16 {
-    let words = message.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let words = message
+        .chunks_exact(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !u16::try_from(folded & 0xffff).unwrap_or(0)
@@ -216,8 +228,13 @@ impl Track {
     }
 
     fn report(&self) -> Report {
-        let lost = self.outcomes.iter().filter(|is_answered| !**is_answered).count();
-        let [lost, all] = [lost, self.outcomes.len().max(1)].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let lost = self
+            .outcomes
+            .iter()
+            .filter(|is_answered| !**is_answered)
+            .count();
+        let [lost, all] =
+            [lost, self.outcomes.len().max(1)].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         Report {
             round_trip: self.round_trip,
             sent: self.sent,

@@ -47,7 +47,12 @@ pub fn start(
     Ok(orders)
 }
 
-fn run(mut directory: Box<dyn Directory>, name: &str, inbox: &Receiver<Order>, tell: &dyn Fn(Outcome)) {
+fn run(
+    mut directory: Box<dyn Directory>,
+    name: &str,
+    inbox: &Receiver<Order>,
+    tell: &dyn Fn(Outcome),
+) {
     let mut waiting: Option<Order> = None;
     let mut pause = FIRST_PAUSE;
     loop {

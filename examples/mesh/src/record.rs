@@ -200,7 +200,11 @@ impl Form {
     fn read(self) -> Result<Record, RecordError> {
         check_name(&self.name).map_err(|why| RecordError::field("name", &self.name, why))?;
         if self.addresses.is_empty() {
-            return Err(RecordError::field("addresses", "", "at least one is needed"));
+            return Err(RecordError::field(
+                "addresses",
+                "",
+                "at least one is needed",
+            ));
         }
         if self.version.len() > MAX_VERSION || self.version.contains(char::is_control) {
             let problem = "at most 64 bytes, none of them a control character";
@@ -241,7 +245,11 @@ fn number(field: &'static str, least: u64, found: u64) -> Result<u64, RecordErro
 fn key(field: &'static str, text: &str) -> Result<PublicKey, RecordError> {
     let key = PublicKey::from_base64(text).map_err(|why| RecordError::field(field, text, why))?;
     if key.as_bytes() == &[0; 32] {
-        return Err(RecordError::field(field, text, "no node has the key of all zeros"));
+        return Err(RecordError::field(
+            field,
+            text,
+            "no node has the key of all zeros",
+        ));
     }
     Ok(key)
 }
@@ -282,9 +290,7 @@ pub fn endpoint(text: &str) -> Result<SocketAddr, String> {
 ///
 /// What is wrong with it.
 pub fn address(text: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr = text
-        .parse()
-        .map_err(|_| "not an IPv4 or IPv6 address")?;
+    let ip: IpAddr = text.parse().map_err(|_| "not an IPv4 or IPv6 address")?;
     if ip.is_unspecified() || ip.is_loopback() || is_many(ip) {
         return Err("it must be the address of one host".into());
     }

@@ -30,7 +30,12 @@ impl Mesh {
             generation: self.identity.generation,
             switch_at: self.identity.announcement().map(|next| next.switch_at),
             interface: self.config.interface.clone(),
-            addresses: self.config.addresses.iter().map(ToString::to_string).collect(),
+            addresses: self
+                .config
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             mtu: self.node.mtu(),
             mtu_advice: self.advice.iter().map(ToString::to_string).collect(),
             is_enabled: self.is_enabled,
@@ -45,9 +50,16 @@ impl Mesh {
 
     fn peer(&self, state: &State, now: Instant, desired: &DesiredPeer) -> PeerStatus {
         let keys = [Some(desired.key), desired.next.map(|next| next.key)];
-        let entries = keys.into_iter().flatten().filter_map(|key| self.applied.entries().get(&key));
-        let peers: Vec<_> = entries.filter_map(|entry| Some((entry, state.interface.peer(entry.id)?))).collect();
-        let sum = |of: fn(&quietwire::PeerStats) -> u64| peers.iter().map(|(_, peer)| of(&peer.stats())).sum();
+        let entries = keys
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.applied.entries().get(&key));
+        let peers: Vec<_> = entries
+            .filter_map(|entry| Some((entry, state.interface.peer(entry.id)?)))
+            .collect();
+        let sum = |of: fn(&quietwire::PeerStats) -> u64| {
+            peers.iter().map(|(_, peer)| of(&peer.stats())).sum()
+        };
         let mut status = PeerStatus {
             name: desired.name.clone(),
             key: desired.key.to_string(),
@@ -59,7 +71,9 @@ impl Mesh {
             ..PeerStatus::default()
         };
         // Of two keys the one in use is the one that has the prefixes.
-        let used = peers.iter().find(|(_, peer)| peer.allowed_ips().next().is_some());
+        let used = peers
+            .iter()
+            .find(|(_, peer)| peer.allowed_ips().next().is_some());
         if let Some((entry, peer)) = used.or(peers.first()) {
             let age = |at: Instant| now.saturating_since(at).as_secs_f64();
             status.generation = entry.generation;
@@ -100,8 +114,14 @@ impl Mesh {
         ];
         let own = own.map(|(reason, counter)| (reason.to_owned(), counter.get()));
         let state = self.node.state();
-        let refused = state.interface.drops().iter().filter(|(_, count)| *count > 0);
-        let refused: Vec<_> = refused.map(|(reason, count)| (format!("received: {reason}"), count)).collect();
+        let refused = state
+            .interface
+            .drops()
+            .iter()
+            .filter(|(_, count)| *count > 0);
+        let refused: Vec<_> = refused
+            .map(|(reason, count)| (format!("received: {reason}"), count))
+            .collect();
         own.into_iter().chain(refused).collect()
     }
 }

@@ -153,7 +153,8 @@ impl Identity {
     /// What is wrong, without what was found: that may be a key.
     pub fn parse(text: &str) -> Result<Self, String> {
         // The place is told, and not the text at it.
-        let place = |why: serde_json::Error| format!("line {}, column {}", why.line(), why.column());
+        let place =
+            |why: serde_json::Error| format!("line {}, column {}", why.line(), why.column());
         let form: Form = serde_json::from_str(text)
             .map_err(|why| format!("it is no identity: see {}", place(why)))?;
         let key = |field: &str, text: &str| {

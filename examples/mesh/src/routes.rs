@@ -97,14 +97,37 @@ impl Routes {
         let table = self.table.to_string();
         let worst = WORST.to_string();
         for subnet in &self.subnets {
-            route(&["replace", "throw", &subnet.to_string(), "table", &table], *subnet)?;
+            route(
+                &["replace", "throw", &subnet.to_string(), "table", &table],
+                *subnet,
+            )?;
         }
         for network in &self.networks {
             let to = network.to_string();
-            let closed = ["replace", "unreachable", &to, "table", &table, "metric", &worst];
+            let closed = [
+                "replace",
+                "unreachable",
+                &to,
+                "table",
+                &table,
+                "metric",
+                &worst,
+            ];
             route(&closed, *network)?;
-            let mut open = vec!["replace", &to, "dev", &self.interface, "table", &table, "metric", "1"];
-            let source = self.addresses.iter().find(|own| own.is_ipv4() == network.address().is_ipv4());
+            let mut open = vec![
+                "replace",
+                &to,
+                "dev",
+                &self.interface,
+                "table",
+                &table,
+                "metric",
+                "1",
+            ];
+            let source = self
+                .addresses
+                .iter()
+                .find(|own| own.is_ipv4() == network.address().is_ipv4());
             let source = source.map(ToString::to_string);
             if let Some(source) = &source {
                 open.extend(["src", source]);
@@ -113,12 +136,25 @@ impl Routes {
         }
         for network in &self.networks {
             let to = network.to_string();
-            let added = rule(&["add", "to", &to, "lookup", &table, "priority", PRIORITY], *network);
+            let added = rule(
+                &["add", "to", &to, "lookup", &table, "priority", PRIORITY],
+                *network,
+            );
             // Those of an earlier run have been in force all the time.
-            added.or_else(|why| if why.is_there_already() { Ok(()) } else { Err(why) })?;
+            added.or_else(|why| {
+                if why.is_there_already() {
+                    Ok(())
+                } else {
+                    Err(why)
+                }
+            })?;
         }
         self.remove_rules(&self.networks)?;
-        info!("enabled: traffic to {} goes through {} or nowhere", Listed(&self.networks), self.interface);
+        info!(
+            "enabled: traffic to {} goes through {} or nowhere",
+            Listed(&self.networks),
+            self.interface
+        );
         Ok(())
     }
 
@@ -146,10 +182,14 @@ impl Routes {
         for family in ["-4", "-6"] {
             // A kernel without IPv6 has no rules for it.
             let said = run(&[family, "rule", "show", "priority", PRIORITY]).unwrap_or_default();
-            let ours = said.lines().filter(|line| after(line, "lookup") == Some(&table));
+            let ours = said
+                .lines()
+                .filter(|line| after(line, "lookup") == Some(&table));
             for to in ours.filter_map(|line| after(line, "to")) {
                 if !to.parse().is_ok_and(|cidr: Cidr| kept.contains(&cidr)) {
-                    ip(&[family, "rule", "del", "to", to, "lookup", &table, "priority", PRIORITY])?;
+                    ip(&[
+                        family, "rule", "del", "to", to, "lookup", &table, "priority", PRIORITY,
+                    ])?;
                 }
             }
         }
@@ -161,7 +201,11 @@ impl Routes {
 /// that it cannot reach, and our own, are left out.
 #[must_use]
 pub fn ways_to(addresses: &[IpAddr]) -> Vec<(IpAddr, u16)> {
-    let questions: String = addresses.iter().map(|address| format!("route get {address}\n")).collect();
+    let questions: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("route get {address}"))
+        .collect();
+    let questions = questions.join("\n");
     if questions.is_empty() {
         return Vec::new();
     }
@@ -190,14 +234,20 @@ pub fn device_of(subnet: Cidr) -> Option<String> {
         IpAddr::V4(ip) => IpAddr::from(ip.to_bits().saturating_add(2).to_be_bytes()),
         IpAddr::V6(ip) => IpAddr::from(ip.to_bits().saturating_add(2).to_be_bytes()),
     };
-    let asked = if subnet.contains(second) { second } else { subnet.address() };
+    let asked = if subnet.contains(second) {
+        second
+    } else {
+        subnet.address()
+    };
     let said = run(&["-o", "route", "get", &asked.to_string()]).ok()?;
     after(&said, "dev").map(str::to_owned)
 }
 
 /// The word behind a word.
 fn after<'t>(text: &'t str, word: &str) -> Option<&'t str> {
-    text.split_whitespace().skip_while(|found| *found != word).nth(1)
+    text.split_whitespace()
+        .skip_while(|found| *found != word)
+        .nth(1)
 }
 
 /// The MTU of a device, as the kernel shows it; 65,535 for those that take more.
@@ -261,7 +311,11 @@ fn run(words: &[&str]) -> Result<String, IpError> {
 fn run_with(words: &[&str], input: &str, may_fail: bool) -> Result<String, IpError> {
     debug!("ip {}", words.join(" "));
     let mut command = Command::new("ip");
-    let command = command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|why| match why.kind() {
         io::ErrorKind::NotFound => IpError::new(words, "there is no `ip`: install iproute2"),
         _ => IpError::new(words, why),
@@ -271,12 +325,17 @@ fn run_with(words: &[&str], input: &str, may_fail: bool) -> Result<String, IpErr
         let input = input.to_owned();
         thread::spawn(move || stdin.write_all(input.as_bytes()));
     }
-    let done = child.wait_with_output().map_err(|why| IpError::new(words, why))?;
+    let done = child
+        .wait_with_output()
+        .map_err(|why| IpError::new(words, why))?;
     if done.status.success() || may_fail {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&done.stderr);
-    Err(IpError::new(words, said.lines().next().unwrap_or("it failed and said nothing")))
+    Err(IpError::new(
+        words,
+        said.lines().next().unwrap_or("it failed and said nothing"),
+    ))
 }
 
 /// Networks, for a sentence.

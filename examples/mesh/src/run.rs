@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::directory::{self, Directory, News};
-use crate::mesh::{Mesh, Message, Parts, new_key, unix_time};
+use crate::keys::new_key;
+use crate::mesh::{Mesh, Message, Parts, unix_time};
 use crate::metrics;
 use crate::plan::Known;
 use crate::probe::Prober;
@@ -33,6 +34,8 @@ const FIRST_NEWS: Duration = Duration::from_secs(5);
 /// A packet waits so long for a session with its peer; later ones are answered with ICMP until there is one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+type Watched = (Box<dyn Directory>, BTreeMap<String, String>);
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs until a signal comes or the device is deleted. What fails closed stays behind.
@@ -47,7 +50,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let mut known = known(&store);
     let directory = directory::open(&config.directory)?;
     let socket_file = store.socket();
-    let listener = socket::bind(&socket_file).map_err(named("the control socket", &socket_file.display()))?;
+    let listener =
+        socket::bind(&socket_file).map_err(named("the control socket", &socket_file.display()))?;
     // Before any thread is made: all of them leave signals to this one.
     let control = Control::new(&socket_file)?;
     let (sender, inbox) = channel();
@@ -68,12 +72,27 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let orders = publisher::start(directory, config.name.clone(), move |outcome| {
         let _ = tell.send(Message::Outcome(outcome));
     })?;
-    let prober = config.probe.map(|every| Prober::start(&config.addresses, every));
-    let prober = prober.transpose().map_err(named("probing", &"it needs CAP_NET_RAW"))?;
+    let prober = config
+        .probe
+        .map(|every| Prober::start(&config.addresses, every));
+    let prober = prober
+        .transpose()
+        .map_err(named("probing", &"it needs CAP_NET_RAW"))?;
     serve(&config, listener, &sender)?;
-    let parts = Parts { config, store, node: node.clone(), orders, prober, identity, texts, known };
+    let parts = Parts {
+        config,
+        store,
+        node: node.clone(),
+        orders,
+        prober,
+        identity,
+        texts,
+        known,
+    };
     let mesh = Mesh::new(parts);
-    thread::Builder::new().name("mesh".into()).spawn(move || mesh.run(&inbox))?;
+    thread::Builder::new()
+        .name("mesh".into())
+        .spawn(move || mesh.run(&inbox))?;
     control.run(&node, &socket_file);
     let _ = std::fs::remove_file(&socket_file);
     drop(uapi);
@@ -89,7 +108,10 @@ fn known(store: &Store) -> Known {
 }
 
 /// Names what failed.
-fn named<E: std::fmt::Display>(what: &'static str, more: &dyn std::fmt::Display) -> impl FnOnce(E) -> Failure {
+fn named<E: std::fmt::Display>(
+    what: &'static str,
+    more: &dyn std::fmt::Display,
+) -> impl FnOnce(E) -> Failure {
     let more = more.to_string();
     move |why| format!("{what} ({more}): {why}").into()
 }
@@ -102,47 +124,69 @@ fn watch(
     inbox: &Receiver<Message>,
     is_first: bool,
     known: &Known,
-) -> Result<(Box<dyn Directory>, BTreeMap<String, String>), Failure> {
+) -> Result<Watched, Failure> {
     let (news, told) = channel();
     directory.watch(news)?;
     let forward = sender.clone();
-    let run = move || told.into_iter().try_for_each(|news| forward.send(Message::News(news)));
+    let run = move || {
+        told.into_iter()
+            .try_for_each(|news| forward.send(Message::News(news)))
+    };
     thread::Builder::new().name("news".into()).spawn(run)?;
-    let mut texts: BTreeMap<_, _> =
-        known.iter().map(|(name, record)| (name.clone(), record.to_json())).collect();
-    let end = Instant::now() + FIRST_NEWS;
-    while is_first {
-        let left = end.saturating_duration_since(Instant::now());
-        match inbox.recv_timeout(left) {
-            Ok(Message::News(News::Everything(all))) => {
-                texts = all.into_iter().collect();
-                break;
-            }
-            Ok(Message::News(News::Unreachable(why))) => warn!("the directory cannot be reached: {why}"),
-            Ok(_) => {}
-            Err(_) => {
-                warn!("the directory has said nothing for {} s: we start without it", FIRST_NEWS.as_secs());
-                break;
-            }
-        }
+    let mut texts: BTreeMap<_, _> = known
+        .iter()
+        .map(|(name, record)| (name.clone(), record.to_json()))
+        .collect();
+    if is_first {
+        texts = first_news(inbox);
     }
     Ok((directory, texts))
 }
 
+/// Waits a little for everything that the directory has.
+fn first_news(inbox: &Receiver<Message>) -> BTreeMap<String, String> {
+    let end = Instant::now() + FIRST_NEWS;
+    loop {
+        match inbox.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Message::News(News::Everything(all))) => return all.into_iter().collect(),
+            Ok(Message::News(News::Unreachable(why))) => {
+                warn!("the directory cannot be reached: {why}");
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let seconds = FIRST_NEWS.as_secs();
+                warn!("the directory has said nothing for {seconds} s: we start without it");
+                return BTreeMap::new();
+            }
+        }
+    }
+}
+
 /// Makes our first key. If the directory has a record of our name we were here before, and have lost our state:
 /// then our generation is a newer one, so that the others take the new key.
-fn first_identity(store: &Store, name: &str, texts: &BTreeMap<String, String>) -> Result<Identity, Failure> {
+fn first_identity(
+    store: &Store,
+    name: &str,
+    texts: &BTreeMap<String, String>,
+) -> Result<Identity, Failure> {
     let before = texts.get(name).and_then(|text| Record::parse(text).ok());
     let generation = before.as_ref().map_or(1, |before| {
-        before.next.map_or(before.generation, |next| next.generation.max(before.generation)) + 1
+        before.next.map_or(before.generation, |next| {
+            next.generation.max(before.generation)
+        }) + 1
     });
     let mut identity = Identity::first(new_key(), generation, unix_time());
     if let Some(before) = before {
-        warn!("the directory has a record of {name} already, and there is no key: it is taken for ours, from before");
+        warn!(
+            "the directory has a record of {name} already, and there is no key: it is taken for ours, from before"
+        );
         identity.since = before.since;
     }
     store.set_identity(&identity)?;
-    info!("our first key is made: {}, generation {generation}", identity.key.public_key());
+    info!(
+        "our first key is made: {}, generation {generation}",
+        identity.key.public_key()
+    );
     Ok(identity)
 }
 
@@ -171,11 +215,17 @@ fn serve_wg(node: &Arc<Node>) -> Option<UapiSocket> {
         let served = socket.serve(node).map_err(|why| why.to_string());
         served.map(|()| socket)
     });
-    served.inspect_err(|why| info!("`wg show` cannot look at the device: {why}")).ok()
+    served
+        .inspect_err(|why| info!("`wg show` cannot look at the device: {why}"))
+        .ok()
 }
 
 /// Answers commands and, if asked for, serves metrics.
-fn serve(config: &Config, listener: std::os::unix::net::UnixListener, sender: &Sender<Message>) -> Result<(), Failure> {
+fn serve(
+    config: &Config,
+    listener: std::os::unix::net::UnixListener,
+    sender: &Sender<Message>,
+) -> Result<(), Failure> {
     let ask = |sender: Sender<Message>| {
         move |command| {
             let (answer, answered) = channel();

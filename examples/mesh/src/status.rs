@@ -86,7 +86,14 @@ pub struct RefusalStatus {
 }
 
 const TITLES: [&str; 8] = [
-    "PEER", "ENDPOINT", "HANDSHAKE", "ROUND TRIP", "LOSS", "RECEIVED", "SENT", "KEY",
+    "PEER",
+    "ENDPOINT",
+    "HANDSHAKE",
+    "ROUND TRIP",
+    "LOSS",
+    "RECEIVED",
+    "SENT",
+    "KEY",
 ];
 
 impl Status {
@@ -94,7 +101,11 @@ impl Status {
     #[must_use]
     pub fn to_table(&self) -> String {
         let mut out = String::new();
-        let state = if self.is_enabled { "enabled" } else { "DISABLED: traffic is not protected" };
+        let state = if self.is_enabled {
+            "enabled"
+        } else {
+            "DISABLED: traffic is not protected"
+        };
         let addresses = self.addresses.join(", ");
         let _ = writeln!(
             out,
@@ -104,9 +115,13 @@ impl Status {
         let rows = self.peers.iter().map(PeerStatus::row);
         let rows: Vec<_> = [TITLES.map(String::from)].into_iter().chain(rows).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: [usize; TITLES.len()] = std::array::from_fn(|column| width(column).unwrap_or(0));
+        let widths: [usize; TITLES.len()] =
+            std::array::from_fn(|column| width(column).unwrap_or(0));
         for row in &rows {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            let cells = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
             let line = cells.collect::<Vec<_>>().join("  ");
             let _ = writeln!(out, "{}", line.trim_end());
         }
@@ -116,16 +131,26 @@ impl Status {
 
     fn add_notes(&self, out: &mut String) {
         if let Some(at) = self.switch_at {
-            let _ = writeln!(out, "a new key is announced; it is used from {at} (seconds since 1970) on");
+            let _ = writeln!(
+                out,
+                "a new key is announced; it is used from {at} (seconds since 1970) on"
+            );
         }
         if let Some(why) = &self.directory_problem {
-            let _ = writeln!(out, "the directory cannot be reached: {why}; the mesh goes on as it is");
+            let _ = writeln!(
+                out,
+                "the directory cannot be reached: {why}; the mesh goes on as it is"
+            );
         }
         for advice in &self.mtu_advice {
             let _ = writeln!(out, "warning: {advice}");
         }
         for refusal in &self.refusals {
-            let kept = if refusal.keeps_last { "; its last good record stays in force" } else { "" };
+            let kept = if refusal.keeps_last {
+                "; its last good record stays in force"
+            } else {
+                ""
+            };
             let _ = writeln!(out, "refused: {}: {}{kept}", refusal.name, refusal.reason);
         }
     }
@@ -135,17 +160,31 @@ impl PeerStatus {
     fn row(&self) -> [String; TITLES.len()] {
         let none = || "-".to_owned();
         let age = self.handshake_age.map(time);
-        let age = age.map(|age| if self.is_up { age } else { format!("{age}, down") });
-        let next = self.next_generation.map_or(String::new(), |next| format!(" -> {next}"));
+        let age = age.map(|age| {
+            if self.is_up {
+                age
+            } else {
+                format!("{age}, down")
+            }
+        });
+        let next = self
+            .next_generation
+            .map_or(String::new(), |next| format!(" -> {next}"));
         [
             self.name.clone(),
             self.endpoint.clone().unwrap_or_else(none),
             age.unwrap_or_else(|| "never".into()),
-            self.round_trip.map_or_else(none, |rtt| format!("{:.2} ms", rtt * 1000.0)),
-            self.loss.map_or_else(none, |loss| format!("{:.0} %", loss * 100.0)),
+            self.round_trip
+                .map_or_else(none, |rtt| format!("{:.2} ms", rtt * 1000.0)),
+            self.loss
+                .map_or_else(none, |loss| format!("{:.0} %", loss * 100.0)),
             bytes(self.rx_bytes),
             bytes(self.tx_bytes),
-            format!("{}{next}{}", self.generation, if self.has_psk { " +psk" } else { "" }),
+            format!(
+                "{}{next}{}",
+                self.generation,
+                if self.has_psk { " +psk" } else { "" }
+            ),
         ]
     }
 }
@@ -189,7 +228,11 @@ mod tests {
             generation: 1,
             ..PeerStatus::default()
         };
-        let refusal = RefusalStatus { name: "evil".into(), reason: "malformed".into(), keeps_last: true };
+        let refusal = RefusalStatus {
+            name: "evil".into(),
+            reason: "malformed".into(),
+            keeps_last: true,
+        };
         let status = Status {
             name: "a".into(),
             peers: vec![peer("b", Some(7.0)), peer("a-long-name", None)],
@@ -201,15 +244,31 @@ mod tests {
         let lines: Vec<_> = table.lines().collect();
         assert!(lines[0].contains("DISABLED"), "{table}");
         assert_eq!(lines[1].find("HANDSHAKE"), lines[2].find("7 s"), "{table}");
-        assert_eq!(lines[1].find("RECEIVED"), lines[3].find("1.5 KiB"), "{table}");
-        assert!(lines[2].contains("1.23 ms") && lines[2].ends_with("1 -> 2"), "{table}");
+        assert_eq!(
+            lines[1].find("RECEIVED"),
+            lines[3].find("1.5 KiB"),
+            "{table}"
+        );
+        assert!(
+            lines[2].contains("1.23 ms") && lines[2].ends_with("1 -> 2"),
+            "{table}"
+        );
         assert!(lines[3].contains("never"), "{table}");
-        assert!(table.contains("cannot be reached: gone") && table.contains("refused: evil: malformed; its"));
+        assert!(
+            table.contains("cannot be reached: gone")
+                && table.contains("refused: evil: malformed; its")
+        );
     }
 
     #[test]
     fn bytes_have_units() {
-        for (count, said) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 41, "2.0 TiB"), (u64::MAX, "15.9 EiB")] {
+        for (count, said) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 41, "2.0 TiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
             assert_eq!(bytes(count), said);
         }
     }

@@ -70,7 +70,11 @@ impl Store {
         let path = self.folder.join("lock");
         let doing = "locking the state folder, which another `mesh run` may be using";
         let failed = StoreError::new(doing, &path);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path);
         let file = match file {
             Ok(file) => file,
             Err(error) => return Err(failed(error)),
@@ -172,7 +176,10 @@ impl Store {
     /// [`StoreError`], also when others may read the file.
     pub fn preshared_key(&self, name: &str) -> Result<PresharedKey, StoreError> {
         let file = format!("psk/{name}");
-        let Some(text) = check_name(name).ok().map_or(Ok(None), |()| self.read(&file))? else {
+        let Some(text) = check_name(name)
+            .ok()
+            .map_or(Ok(None), |()| self.read(&file))?
+        else {
             return Ok(PresharedKey::NONE);
         };
         let failed = |why| StoreError::content(&self.folder.join(&file), why);
@@ -215,7 +222,11 @@ impl Store {
         let _ = fs::remove_file(temporary);
         self.faults.step()?;
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(temporary)?;
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)?;
         self.faults.step()?;
         let (one, other) = text.split_at(text.len() / 2);
         file.write_all(one)?;
@@ -256,7 +267,11 @@ impl Faults {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests let it fail")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests let it fail"
+    )]
     fn step(&self) -> io::Result<()> {
         Ok(())
     }

@@ -99,7 +99,8 @@ impl State {
     pub fn forget(&mut self, peer: PeerId, counters: &Counters) {
         counters.unstaged.add(self.staging.discard(peer));
         self.waiting_since.remove(&peer);
-        self.twins.retain(|(one, other)| *one != peer && *other != peer);
+        self.twins
+            .retain(|(one, other)| *one != peer && *other != peer);
     }
 
     /// A peer has proved that it is there. If it has a twin, the prefixes are its own from now on: before

@@ -61,7 +61,9 @@ impl Folder {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(true).mode(0o644);
         let mut file = options.open(&temporary)?;
-        let written = file.write_all(record.as_bytes()).and_then(|()| file.sync_all());
+        let written = file
+            .write_all(record.as_bytes())
+            .and_then(|()| file.sync_all());
         let path = self.path.join(format!("{name}{SUFFIX}"));
         let replaced = written.and_then(|()| fs::rename(&temporary, path));
         if replaced.is_err() {
@@ -89,12 +91,15 @@ impl Directory for Folder {
     }
 
     fn publish(&mut self, name: &str, record: &str) -> Result<(), DirectoryError> {
-        self.replace(name, record).map_err(self.failed("publishing"))
+        self.replace(name, record)
+            .map_err(self.failed("publishing"))
     }
 
     fn withdraw(&mut self, name: &str) -> Result<(), DirectoryError> {
         match fs::remove_file(self.path.join(format!("{name}{SUFFIX}"))) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(self.failed("withdrawing")(why)),
+            Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("withdrawing")(why))
+            }
             _ => Ok(()),
         }
     }
@@ -139,7 +144,9 @@ impl Watcher {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let file_name = entry.file_name();
-            let name = file_name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+            let name = file_name
+                .to_str()
+                .and_then(|name| name.strip_suffix(SUFFIX));
             let Some(name) = name.filter(|name| check_name(name).is_ok()) else {
                 continue;
             };
@@ -161,7 +168,9 @@ impl Watcher {
         if let Some((_, text)) = self.seen.get(name).filter(|(old, _)| *old == look) {
             return Ok(Some((look, text.clone())));
         }
-        let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = u64::try_from(MAX_BYTES)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
         let mut bytes = Vec::new();
         File::open(path)?.take(limit).read_to_end(&mut bytes)?;
         Ok(Some((look, String::from_utf8_lossy(&bytes).into_owned())))
@@ -192,7 +201,8 @@ impl Watcher {
             return Ok(());
         }
         let place = self.path.display();
-        self.news.send(News::Unreachable(format!("folder {place}: {why}")))
+        self.news
+            .send(News::Unreachable(format!("folder {place}: {why}")))
     }
 
     fn wait(&self) {
@@ -201,7 +211,11 @@ impl Watcher {
         if poll(&mut fds, longest).is_ok_and(|ready| ready > 0) {
             thread::sleep(BREATH);
         }
-        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        while self
+            .inotify
+            .read_events()
+            .is_ok_and(|events| !events.is_empty())
+        {}
     }
 }
 

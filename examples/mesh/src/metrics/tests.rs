@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::io::Read as _;
 
 use super::*;
 
@@ -40,15 +39,25 @@ fn every_line_follows_the_format() {
             _ => {
                 let name = line.split(['{', ' ']).next().unwrap();
                 assert_eq!(name, current, "samples of one metric stand together");
-                assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+                assert!(
+                    name.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                    "{name}"
+                );
                 let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
                 assert!(value.is_finite());
             }
         }
     }
     assert_eq!(helped, typed);
-    assert!(text.contains("quietwire_mesh_peer_receive_bytes_total{peer=\"c\\\"\\\\\\n\"} 7\n"), "{text}");
-    assert!(text.contains("quietwire_mesh_packets_dropped_total{reason=\"no route\"} 2\n"), "{text}");
+    assert!(
+        text.contains("quietwire_mesh_peer_receive_bytes_total{peer=\"c\\\"\\\\\\n\"} 7\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("quietwire_mesh_packets_dropped_total{reason=\"no route\"} 2\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -66,7 +75,10 @@ fn the_server_answers_and_refuses() {
     };
     let good = ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     let (head, body) = good.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200") && head.contains(&format!("Content-Length: {}", body.len())));
+    assert!(
+        head.starts_with("HTTP/1.1 200")
+            && head.contains(&format!("Content-Length: {}", body.len()))
+    );
     assert_eq!(body, render(&status()));
     assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));

@@ -9,7 +9,9 @@ const GOOD: &str = r#"{"name":"node-1","generation":3,"key":"AQAAAAAAAAAAAAAAAAA
 
 fn edited(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from}");
-    Record::parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+    Record::parse(&GOOD.replacen(from, to, 1))
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -29,7 +31,11 @@ fn errors_name_the_field() {
         ("\"node-1\"", "\"../up\"", "`name`"),
         ("\"node-1\"", "\"\"", "`name`"),
         ("\"generation\":3", "\"generation\":0", "`generation`"),
-        ("\"generation\":3", "\"generation\":18446744073709551615", "`generation`"),
+        (
+            "\"generation\":3",
+            "\"generation\":18446744073709551615",
+            "`generation`",
+        ),
         ("\"generation\":3,", "", "`generation`"),
         ("\"AQ", "\"?Q", "`key`"),
         ("\"AQ", "\"AA", "`key`"),
@@ -70,7 +76,10 @@ fn sizes_and_counts_are_bounded() {
         assert!(error.contains(&field), "{error}");
     }
     let long = format!("{GOOD}{}", " ".repeat(MAX_BYTES));
-    assert!(matches!(Record::parse(&long), Err(RecordError::TooLong { .. })));
+    assert!(matches!(
+        Record::parse(&long),
+        Err(RecordError::TooLong { .. })
+    ));
     assert!(check_name(&"a".repeat(63)).is_ok() && check_name(&"a".repeat(64)).is_err());
 }
 
