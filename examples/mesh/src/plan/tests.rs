@@ -174,14 +174,14 @@ fn a_key_announced_by_one_is_not_another_s() {
 #[test]
 fn what_is_wrong_by_itself_is_refused() {
     let outside = with(7, |record| {
-        record.subnets = vec!["10.0.0.0/8".parse().unwrap()]
+        record.subnets = vec!["10.0.0.0/8".parse().unwrap()];
     });
     assert_eq!(
         verdict(&[], &outside),
         Err(Reason::OutsideNetworks("10.0.0.0/8".parse().unwrap()))
     );
     let inside = with(7, |record| {
-        record.endpoints = vec!["10.88.9.9:1".parse().unwrap()]
+        record.endpoints = vec!["10.88.9.9:1".parse().unwrap()];
     });
     assert!(matches!(
         verdict(&[], &inside),
@@ -205,7 +205,7 @@ fn a_key_changes_with_a_newer_generation_only() {
     let before = record("n7", 7);
     let changed = |generation, seed| {
         with(7, |record| {
-            (record.generation, record.key) = (generation, key(seed))
+            (record.generation, record.key) = (generation, key(seed));
         })
     };
     assert_eq!(verdict(&[before.clone()], &changed(2, 99)), Ok(()));
@@ -229,7 +229,7 @@ fn a_key_changes_with_a_newer_generation_only() {
                 generation,
                 key: key(seed),
                 switch_at: 5,
-            })
+            });
         })
     };
     assert_eq!(verdict(&[before.clone()], &announced(2, 99)), Ok(()));
