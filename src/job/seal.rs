@@ -176,6 +176,12 @@ impl<'p, B: AsMut<[u8]>, E: Copy> SealJob<'p, B, E> {
         self.to
     }
 
+    /// How many bytes the datagram takes, or will take when the job has run.
+    #[must_use]
+    pub fn datagram_len(&self) -> usize {
+        self.draft.datagram_len()
+    }
+
     /// Seals the packet. Does nothing the second time. Costs one pass of the cipher.
     pub fn run(&mut self) {
         seal_batch(self.lane());
@@ -370,6 +376,7 @@ mod tests {
     fn jobs_run_once() {
         let mut job = job();
         assert!(job.datagram().is_empty());
+        assert_eq!(job.datagram_len(), 80);
         job.run();
         let sealed = job.datagram().to_vec();
         job.run();

@@ -1,3 +1,7 @@
 //! `mesh`: encrypts what the nodes of a cluster say to each other.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quietwire_mesh::cli::main()
+}

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path as FilePath;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,8 +23,12 @@ pub struct Control {
     signals: SignalFd,
     routes: Reports,
     files: Inotify,
-    /// The system could not say how the device is, such as for want of file descriptors.
+    /// The system could not say how the device is, such as for want of file descriptors; or the port is
+    /// not open yet; or something is to be forgotten.
     looks_again: Cell<bool>,
+    /// Our addresses or routes have changed since they were last forgotten.
+    is_stale: Cell<bool>,
+    forgot: Cell<Instant>,
 }
 
 /// How long until the system is asked again, in milliseconds.
@@ -66,6 +71,8 @@ impl Control {
                 .map_err(Error::system("listening to the kernel's changes of links"))?,
             files,
             looks_again: Cell::new(false),
+            is_stale: Cell::new(false),
+            forgot: Cell::new(Instant::now()),
         })
     }
 
@@ -111,7 +118,7 @@ impl Control {
             let _ = node.timer.wait();
             node.handle_timeout();
         }
-        if (routes || self.looks_again.get()) && !self.follow_routes(node) {
+        if (routes || self.looks_again.get()) && !self.follow_routes(node, routes) {
             info!("the device {} is gone", node.device.name());
             return false;
         }
@@ -126,10 +133,21 @@ impl Control {
     }
 
     /// The kernel's links, addresses or routes have changed; whether the device is still there.
-    fn follow_routes(&self, node: &Node) -> bool {
+    ///
+    /// Our addresses are forgotten at most once a second, because all peers are looked at for it.
+    fn follow_routes(&self, node: &Node, have_changed: bool) -> bool {
         self.routes.drain();
-        node.state().forget_sources();
-        self.follow_link(node)
+        let is_stale = self.is_stale.get() || have_changed;
+        let is_time = self.forgot.get().elapsed() >= Duration::from_secs(1);
+        if is_stale && is_time {
+            node.state().forget_sources();
+            self.forgot.set(Instant::now());
+        }
+        self.is_stale.set(is_stale && !is_time);
+        let is_there = self.follow_link(node);
+        self.looks_again
+            .set(self.looks_again.get() || self.is_stale.get());
+        is_there
     }
 
     /// Looks at the device; whether it is still there.
@@ -138,9 +156,10 @@ impl Control {
         let errno = problem.as_ref().and_then(std::io::Error::raw_os_error);
         let is_gone = matches!(
             errno.map(Errno::from_raw),
-            Some(Errno::ENODEV | Errno::ENXIO)
+            Some(Errno::EBADFD | Errno::ENODEV | Errno::ENXIO)
         );
-        self.looks_again.set(problem.is_some() && !is_gone);
+        self.looks_again
+            .set((problem.is_some() && !is_gone) || node.lacks_port());
         if let Some(problem) = problem.filter(|_| !is_gone) {
             warn!("asking about the device: {problem}");
         }

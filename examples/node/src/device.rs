@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::writev;
 use nix::unistd::read;
 use quietwire::ip;
@@ -23,7 +24,9 @@ use crate::udp::{MAX_TRAIN, MAX_TRAIN_BYTES};
 /// A TUN device that carries trains of packets.
 pub struct Device {
     tun: SyncDevice,
+    /// The name that it was made with.
     name: String,
+    index: u32,
 }
 
 /// What the system says about the device.
@@ -60,10 +63,11 @@ impl Device {
         tun.set_nonblocking(true).map_err(failed)?;
         tun.set_mtu(Self::MTU).map_err(failed)?;
         let name = tun.name().map_err(failed)?;
-        Ok(Self { tun, name })
+        let index = tun.if_index().map_err(failed)?;
+        Ok(Self { tun, name, index })
     }
 
-    /// Its name, which the system may have completed.
+    /// The name that it was made with, and that its socket has.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -101,29 +105,39 @@ impl Device {
     ///
     /// The system's.
     pub fn fit_trains(&self, mtu: u16) -> io::Result<()> {
-        let index = self.tun.if_index()?;
-        Ok(set_gso_max_size(index, super_packet(mtu.into()))?)
+        Ok(set_gso_max_size(self.index, super_packet(mtu.into()))?)
     }
 
-    /// Asks the system about the device.
+    /// Asks the system about the device. It may have been renamed, or moved to another network namespace:
+    /// from there nothing is known but that it lives, so it counts as up, with the MTU that it had.
     ///
     /// # Errors
     ///
-    /// The system's, of which `ENODEV` says that the device is gone.
-    pub fn link(&self) -> io::Result<Link> {
-        let mut link = Link {
-            mtu: self.tun.mtu()?,
-            ..Link::default()
-        };
-        let mut is_there = false;
-        for entry in getifaddrs()?.filter(|entry| entry.interface_name == self.name) {
-            is_there = true;
-            link.is_up |= entry.flags.contains(InterfaceFlags::IFF_UP);
+    /// The system's, of which `EBADFD` says that the device is gone.
+    pub fn link(&self, last: Link) -> io::Result<Link> {
+        let name = self.tun.name()?;
+        if if_nametoindex(name.as_str()) != Ok(self.index) {
+            self.expect_alive()?;
+            return Ok(Link {
+                is_up: true,
+                ..last
+            });
         }
-        if is_there {
-            Ok(link)
-        } else {
-            Err(Errno::ENODEV.into())
+        let entry = getifaddrs()?.find(|entry| entry.interface_name == name);
+        let flags = entry.ok_or(Errno::EBADFD)?.flags;
+        Ok(Link {
+            is_up: flags.contains(InterfaceFlags::IFF_UP),
+            mtu: self.tun.mtu()?,
+        })
+    }
+
+    /// The kernel reports an error on the descriptor of a device that is gone.
+    fn expect_alive(&self) -> nix::Result<()> {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        match fds[0].revents() {
+            Some(events) if events.contains(PollFlags::POLLERR) => Err(Errno::EBADFD),
+            _ => Ok(()),
         }
     }
 }

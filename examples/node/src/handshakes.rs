@@ -1,6 +1,6 @@
 //! The thread that does the multiplications of handshakes, so that no packet waits for them.
 
-use quietwire::HandshakeStep;
+use quietwire::{Control, HandshakeStep};
 
 use crate::clock;
 use crate::node::Node;
@@ -24,6 +24,7 @@ pub fn run(node: &Node) {
         match state.interface.finish_handshake(now, job) {
             Ok(HandshakeStep::Run(next)) => state.handshakes.push_front(next),
             Ok(HandshakeStep::Transmit(message)) => out.messages.push(message),
+            Ok(HandshakeStep::Received(peer, Control::Initiation)) => state.heard_of(peer),
             // Accepted, or refused and counted by the interface.
             Ok(_) | Err(_) => {}
         }

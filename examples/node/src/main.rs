@@ -13,6 +13,7 @@ use quietwire_node::node::Node;
 use quietwire_node::threads;
 use quietwire_node::uapi::UapiSocket;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::WorkerGuard;
 
 const USAGE: &str = "usage: node [-f|--foreground] INTERFACE
 
@@ -98,8 +99,8 @@ fn run(name: &str, in_foreground: bool) -> Result<(), Error> {
         daemon(false, env::var_os("LOG_LEVEL").is_some())
             .map_err(Error::system("becoming a daemon"))?;
     }
-    start_log(level);
     let control = Control::new(socket.file())?;
+    let _log = start_log(level);
     let node = Arc::new(Node::new(device)?);
     threads::start(&node, thread_count()).map_err(Error::system("starting threads"))?;
     socket
@@ -126,13 +127,17 @@ fn log_level() -> LevelFilter {
     }
 }
 
-fn start_log(level: LevelFilter) {
+/// Logs by a thread of its own, so that a terminal that is held up holds up no packets. What is waiting
+/// is written when the guard is dropped.
+fn start_log(level: LevelFilter) -> WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(false)
         // It would write there that it cannot write there, and panic: a full disk or a terminal that
         // was closed costs the log, not the node.
         .log_internal_errors(false)
         .init();
+    guard
 }

@@ -14,6 +14,9 @@ use nix::sys::socket::{
     socket,
 };
 
+/// How many reports are taken at once.
+const MOST: usize = 1000;
+
 /// Reports of changes of links, addresses and routes.
 #[derive(Debug)]
 pub struct Reports {
@@ -37,12 +40,16 @@ impl Reports {
     }
 
     /// Forgets all reports that have come.
+    ///
+    /// In a storm of them, as many as are taken at once; the rest is a reason to look again.
     pub fn drain(&self) {
         let mut buffer = [0; 1 << 14];
-        while !matches!(
-            recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT),
-            Err(Errno::EAGAIN)
-        ) {}
+        for _ in 0..MOST {
+            let report = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);
+            if report == Err(Errno::EAGAIN) {
+                return;
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use quietwire::SealJob;
+use quietwire::{Instant, SealJob};
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -53,7 +53,7 @@ impl Node {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let [changed, ended] = [(), ()].map(|()| EventFd::from_flags(flags));
         let link = device
-            .link()
+            .link(Link::default())
             .map_err(Error::system("asking about the device"))?;
         let timer = Arc::new(timer.map_err(Error::system("making a timer"))?);
         Ok(Self {
@@ -178,6 +178,20 @@ impl Node {
         }
     }
 
+    /// Changes the state and sees to all that follows from it.
+    pub fn change<R>(&self, f: impl FnOnce(&mut State, Instant) -> R) -> R {
+        let mut out = Output::default();
+        let mut state = self.state();
+        let now = clock::now();
+        let result = f(&mut state, now);
+        if state.is_up {
+            state.settle(now, &mut out, &self.counters);
+        }
+        drop(state);
+        self.deliver(&mut out);
+        result
+    }
+
     /// The timer has rung: does what is due.
     pub fn handle_timeout(&self) {
         let mut out = Output::default();
@@ -199,18 +213,28 @@ impl Node {
     ///
     /// When the device is gone.
     pub fn follow_link(&self) -> io::Result<()> {
-        let link = self.device.link()?;
         let old = self.link();
+        let link = self.device.link(old)?;
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
         if link.mtu != old.mtu {
             self.follow_mtu(link.mtu);
         }
         match (old.is_up, link.is_up) {
-            (false, true) => self.go_up(),
+            (was_up, true) if !was_up || self.lacks_port() => self.go_up(!was_up),
             (true, false) => self.go_down(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the device is up and its port could not be opened yet.
+    pub fn lacks_port(&self) -> bool {
+        self.link().is_up && self.sockets().is_none()
+    }
+
+    /// Whether the device is up, as the system says at this moment.
+    pub fn is_up_now(&self) -> bool {
+        self.device.link(self.link()).is_ok_and(|link| link.is_up)
     }
 
     fn follow_mtu(&self, mtu: u16) {
@@ -226,7 +250,7 @@ impl Node {
     }
 
     /// Opens the port, under the lock: a request that changes port or mark comes before or after.
-    fn go_up(&self) {
+    fn go_up(&self, is_first_try: bool) {
         let state = self.state();
         if state.is_up {
             // A request for another port has seen before us that the device is up.
@@ -235,10 +259,11 @@ impl Node {
         let port = state.port;
         match Sockets::open(port, state.fwmark) {
             Ok(sockets) => self.start_on(sockets, state),
-            Err(error) => warn!(
-                "UDP port {port} cannot be opened: {error}. Set another one with `wg set {} listen-port`",
+            Err(error) if is_first_try => warn!(
+                "UDP port {port} cannot be opened: {error}. It is tried again every second. Set another one with `wg set {} listen-port`",
                 self.device.name()
             ),
+            Err(_) => {}
         }
     }
 

@@ -119,12 +119,9 @@ impl Outbound {
 
     fn begin_at(&mut self, now: Instant, node: &Node, state: &mut State) -> SealJobs<'_> {
         let mut jobs = Vec::with_capacity(self.segments.len());
-        if !state.is_up {
-            // What the device still held when it was taken down. A handshake asked for now would be lost,
-            // and for five seconds stand in the way of the one that is needed when it is up again.
-            node.counters.unsealed.add(self.segments.len());
-            return jobs;
-        }
+        // Not up yet, or what the device still held when it was taken down? A handshake asked for now would
+        // be lost, and for five seconds stand in the way of the one that is needed when it is up.
+        let is_early = !state.is_up && node.is_up_now();
         let (mut rest, mut start) = (&mut self.arena[..], 0);
         let mut peer = None;
         for segment in &self.segments {
@@ -135,25 +132,30 @@ impl Outbound {
                     .destination
                     .and_then(|destination| state.interface.route(destination));
             }
-            match seal(state, now, peer, place, segment.len) {
-                Ok(job) => {
+            let begun = if state.is_up || peer.is_none() {
+                seal(state, now, peer, place, segment.len)
+            } else {
+                Err((SealError::NoSession, place))
+            };
+            match (begun, peer) {
+                (Ok(job), _) => {
                     self.flights.push(Flight {
                         start,
-                        len: segment.sealed,
+                        len: job.datagram_len(),
                         to: job.to(),
                         tos: segment.tos,
                     });
                     jobs.push(job);
                 }
-                Err((SealError::NoSession, place)) => {
-                    if let Some(peer) = peer {
-                        let packet = &place[HEAD_ROOM..HEAD_ROOM + segment.len];
-                        state.stage(peer, packet, &node.counters);
-                    }
+                (Err((SealError::NoSession, place)), Some(peer))
+                    if is_early || (state.is_up && state.may_wait(now, peer)) =>
+                {
+                    let packet = &place[HEAD_ROOM..HEAD_ROOM + segment.len];
+                    state.stage(peer, packet, &node.counters);
                 }
-                Err((problem, _)) => {
-                    count(node, problem);
-                    if !segment.is_next {
+                (Err((problem, _)), _) => {
+                    let is_answered = count(node, problem);
+                    if is_answered && state.is_up && !segment.is_next {
                         self.refused.push((start + HEAD_ROOM, segment.len));
                     }
                 }
@@ -233,12 +235,19 @@ fn seal<'a>(
         .map_err(|failure| (failure.error, failure.outgoing.into_buffer()))
 }
 
-fn count(node: &Node, problem: SealError) {
-    match problem {
-        SealError::NoRoute | SealError::NotIp => node.counters.no_route.add(1),
-        SealError::NoEndpoint => node.counters.no_endpoint.add(1),
-        _ => node.counters.unsealed.add(1),
-    }
+/// Counts a packet that is dropped; whether its sender is told that it cannot be delivered.
+fn count(node: &Node, problem: SealError) -> bool {
+    let counter = match problem {
+        SealError::NoRoute => &node.counters.no_route,
+        SealError::NoEndpoint => &node.counters.no_endpoint,
+        SealError::NoSession => &node.counters.unstaged,
+        _ => &node.counters.unsealed,
+    };
+    counter.add(1);
+    matches!(
+        problem,
+        SealError::NoRoute | SealError::NoEndpoint | SealError::NoSession
+    )
 }
 
 /// How many of the datagrams in front can go as one train.

@@ -3,7 +3,7 @@
 //! The lock is held for the short steps only: to find keys and reserve counters for a batch, and to
 //! believe what was opened. All ciphers, multiplications and system calls run outside of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,13 @@ pub struct State {
     pub alarm: Option<Instant>,
     /// How long the machine had slept when that was last looked at.
     pub slept: Duration,
+    /// Pairs of peers that are one node under two keys: prefixes move to the one that is heard of.
+    pub twins: Vec<(PeerId, PeerId)>,
+    /// After how long without an answer to handshakes packets are answered with ICMP instead of kept.
+    /// `None`, as in the kernel: they are kept, and nothing is said.
+    pub patience: Option<Duration>,
+    /// Since when packets have waited for peers that have no session.
+    waiting_since: BTreeMap<PeerId, Instant>,
     timer: Arc<TimerFd>,
     env: OsEnv,
 }
@@ -61,6 +68,9 @@ impl State {
             mtu,
             alarm: None,
             slept: clock::slept(),
+            twins: Vec::new(),
+            patience: None,
+            waiting_since: BTreeMap::new(),
             timer,
             env: OsEnv::new(),
         }
@@ -77,6 +87,47 @@ impl State {
         }
     }
 
+    /// Whether a packet may wait for a session with this peer; `false` once others have waited too long.
+    pub fn may_wait(&mut self, now: Instant, peer: PeerId) -> bool {
+        let Some(patience) = self.patience else {
+            return true;
+        };
+        now - *self.waiting_since.entry(peer).or_insert(now) <= patience
+    }
+
+    /// A peer is removed: nothing of it is kept.
+    pub fn forget(&mut self, peer: PeerId, counters: &Counters) {
+        counters.unstaged.add(self.staging.discard(peer));
+        self.waiting_since.remove(&peer);
+        self.twins
+            .retain(|(one, other)| *one != peer && *other != peer);
+    }
+
+    /// A peer has proved that it is there. If it has a twin, the prefixes are its own from now on: before
+    /// its first packet comes, and after the last one of its twin.
+    pub fn heard_of(&mut self, peer: PeerId) {
+        let is_of = |(one, other): &&(PeerId, PeerId)| *one == peer || *other == peer;
+        let Some(&(one, other)) = self.twins.iter().find(is_of) else {
+            return;
+        };
+        let twin = if one == peer { other } else { one };
+        let moved: Vec<_> = self
+            .interface
+            .peer(twin)
+            .map(|twin| twin.allowed_ips().collect())
+            .unwrap_or_default();
+        if moved.is_empty() {
+            return;
+        }
+        if let Some(mut peer) = self.interface.peer_mut(peer) {
+            info!("its other key is in use from now on");
+            moved.into_iter().for_each(|cidr| peer.add_allowed_ip(cidr));
+        }
+        for packet in self.staging.take(twin) {
+            self.staging.push(peer, packet);
+        }
+    }
+
     /// Queues a handshake for the thread that does the multiplications.
     pub fn queue(&mut self, job: HandshakeJob<Path>, counters: &Counters) {
         if self.handshakes.len() < MAX_HANDSHAKES {
@@ -90,17 +141,29 @@ impl State {
     ///
     /// Says whether another thread has to be woken; that and the sending happen outside of the lock.
     pub fn settle(&mut self, now: Instant, out: &mut Output, counters: &Counters) {
+        if self.is_up {
+            self.collect(now, out, counters);
+        }
+    }
+
+    fn collect(&mut self, now: Instant, out: &mut Output, counters: &Counters) {
         while let Some((peer, event)) = self.interface.poll_event() {
             self.heed(now, peer, event, out, counters);
         }
         let mut env = self.env.env();
-        while let Some(job) = self.interface.poll_handshake(now, &mut env) {
+        while self.handshakes.len() < MAX_HANDSHAKES
+            && let Some(job) = self.interface.poll_handshake(now, &mut env)
+        {
             self.handshakes.push_back(job);
         }
-        while let Some(message) = self.interface.poll_transmit(now, &mut env) {
+        out.wakes_handshakes = !self.handshakes.is_empty();
+        // With handshakes still owed, this would do their multiplications under the lock. What is owed is
+        // state, and is asked for again after each handshake.
+        while self.handshakes.len() < MAX_HANDSHAKES
+            && let Some(message) = self.interface.poll_transmit(now, &mut env)
+        {
             out.messages.push(message);
         }
-        out.wakes_handshakes = !self.handshakes.is_empty();
         if let Some(due) = self.interface.poll_timeout()
             && self.alarm.is_none_or(|alarm| due < alarm)
         {
@@ -133,6 +196,8 @@ impl State {
         match event {
             Event::Established => {
                 info!("{key}: session established");
+                self.waiting_since.remove(&peer);
+                self.heard_of(peer);
                 self.unstage(now, peer, out, counters);
             }
             Event::Roamed => {
@@ -201,13 +266,15 @@ impl State {
         for id in ids {
             counters.unstaged.add(self.staging.discard(id));
         }
+        self.waiting_since.clear();
         self.handshakes.clear();
         let mut unsent = Output::default();
-        self.settle(now, &mut unsent, counters);
+        self.collect(now, &mut unsent, counters);
         self.handshakes.clear();
     }
 
-    /// The device was raised: peers with a persistent keepalive are greeted at once.
+    /// The device was raised: peers with a persistent keepalive, or for whom packets wait already, are
+    /// greeted at once.
     pub fn go_up(&mut self, now: Instant) {
         self.is_up = true;
         self.alarm = None;
@@ -222,6 +289,14 @@ impl State {
             if let Some(mut peer) = self.interface.peer_mut(id) {
                 peer.set_persistent_keepalive(now, 0);
                 peer.set_persistent_keepalive(now, seconds);
+            }
+        }
+        let awaited: Vec<_> = self.interface.peers().map(|peer| peer.id()).collect();
+        for id in awaited {
+            if self.staging.len(id) > 0
+                && let Some(mut peer) = self.interface.peer_mut(id)
+            {
+                peer.initiate(now);
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::node::Node;
 use crate::path::Path;
-use crate::state::{Output, State};
+use crate::state::State;
 
 /// Where `wg` looks for the sockets of userspace programs.
 const FOLDER: &str = "/var/run/wireguard";
@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct UapiSocket {
     listener: UnixListener,
     file: PathBuf,
+    /// Which file it is: another process may have put its own in place.
+    identity: (u64, u64),
 }
 
 impl UapiSocket {
@@ -74,7 +76,12 @@ impl UapiSocket {
         umask(old);
         let listener = listener.map_err(failed)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, file })
+        let identity = identity(&file).map_err(failed)?;
+        Ok(Self {
+            listener,
+            file,
+            identity,
+        })
     }
 
     /// The socket's file.
@@ -98,8 +105,15 @@ impl UapiSocket {
 
 impl Drop for UapiSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+        if identity(&self.file).is_ok_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.file);
+        }
     }
+}
+
+/// The device and inode of a file.
+fn identity(file: &FilePath) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(file).map(|data| (data.dev(), data.ino()))
 }
 
 fn accept(listener: &UnixListener, node: &Arc<Node>) {
@@ -174,35 +188,29 @@ impl Drop for Secret {
 
 /// Lets a request work on the interface, and sees to what follows from it.
 fn with_device<R>(node: &Node, f: impl FnOnce(&mut Device<'_, Path, Settings<'_>>) -> R) -> R {
-    let mut out = Output::default();
-    let mut state = node.state();
-    let now = clock::now();
-    let State {
-        interface,
-        port,
-        fwmark,
-        staging,
-        mtu,
-        ..
-    } = &mut *state;
-    let mut settings = Settings {
-        node,
-        port,
-        fwmark,
-        staging,
-        mtu: *mtu,
-        is_raised: false,
-    };
-    let result = f(&mut Device::new(now, interface, &mut settings));
-    if settings.is_raised {
-        state.go_up(now);
-    }
-    if state.is_up {
-        state.settle(now, &mut out, &node.counters);
-    }
-    drop(state);
-    node.deliver(&mut out);
-    result
+    node.change(|state, now| {
+        let State {
+            interface,
+            port,
+            fwmark,
+            staging,
+            mtu,
+            ..
+        } = &mut *state;
+        let mut settings = Settings {
+            node,
+            port,
+            fwmark,
+            staging,
+            mtu: *mtu,
+            is_raised: false,
+        };
+        let result = f(&mut Device::new(now, interface, &mut settings));
+        if settings.is_raised {
+            state.go_up(now);
+        }
+        result
+    })
 }
 
 /// What a request can change beside the interface.

@@ -3,7 +3,10 @@
 //! A directory keeps one record for each node under the node's name. Whatever it says is untrusted text
 //! until `plan` has looked at it: a directory stores and tells, and decides nothing.
 
+pub mod folder;
+
 use std::fmt;
+use std::path::Path;
 use std::sync::mpsc::Sender;
 
 /// A place that all nodes can reach.
@@ -59,3 +62,19 @@ impl fmt::Display for DirectoryError {
 }
 
 impl std::error::Error for DirectoryError {}
+
+/// Opens the directory that a line names: `folder:PATH`, or `etcd:` and its servers.
+///
+/// # Errors
+///
+/// What is wrong with the line, or with what it names.
+pub fn open(line: &str) -> Result<Box<dyn Directory>, DirectoryError> {
+    match line.split_once(':') {
+        Some(("folder", path)) if !path.is_empty() => {
+            Ok(Box::new(folder::Folder::open(Path::new(path))?))
+        }
+        _ => Err(DirectoryError(format!(
+            "{line:?} names no directory: it is folder:PATH or etcd:https://HOST:2379?ca=FILE&cert=FILE&key=FILE"
+        ))),
+    }
+}

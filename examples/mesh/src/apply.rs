@@ -1,0 +1,255 @@
+//! Brings the node's interface in step with the plan, with the fewest changes.
+//!
+//! A peer that stays keeps its sessions, and an endpoint that was learned stays until the record gives
+//! another one. A node that has announced a key has two peers, one for each key, of which one has the
+//! prefixes: [`State::heard_of`] moves them on the first handshake message under the other key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use quietwire::{Cidr, Instant, PeerConfig, PeerId, PeerRef, PresharedKey, PrivateKey, PublicKey};
+use quietwire_node::node::Node;
+use quietwire_node::path::Path;
+use quietwire_node::state::State;
+use tracing::{info, warn};
+
+use crate::plan::DesiredPeer;
+
+/// What has been applied so far.
+#[derive(Debug, Default)]
+pub struct Applied {
+    entries: BTreeMap<PublicKey, Entry>,
+}
+
+/// A peer of the interface.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The node's name.
+    pub name: String,
+    /// The generation of the key.
+    pub generation: u64,
+    /// Whether it is the key that the node has announced, and not yet the one that its record has in use.
+    pub is_next: bool,
+    /// Its handle.
+    pub id: PeerId,
+    endpoint: Option<SocketAddr>,
+    psk: PresharedKey,
+}
+
+/// A peer as it is to be.
+struct Wanted<'p> {
+    peer: &'p DesiredPeer,
+    generation: u64,
+    is_next: bool,
+    keepalive: u16,
+    psk: PresharedKey,
+}
+
+impl Applied {
+    /// All peers, by key.
+    #[must_use]
+    pub fn entries(&self) -> &BTreeMap<PublicKey, Entry> {
+        &self.entries
+    }
+
+    /// Applies the peers that the plan wants. `psk` gives the preshared key with a node, `unix_time` is our
+    /// clock, in seconds.
+    pub fn apply(
+        &mut self,
+        node: &Node,
+        peers: &[DesiredPeer],
+        keepalive: u16,
+        unix_time: u64,
+        psk: impl Fn(&str) -> PresharedKey,
+    ) {
+        let mut wanted = BTreeMap::new();
+        for peer in peers {
+            let psk = psk(&peer.name);
+            if let Some(next) = peer.next {
+                // By our clock the key may be in use: if it is, the greeting finds out.
+                let is_due = next.switch_at <= unix_time;
+                let keepalive = if is_due { keepalive } else { 0 };
+                let want = Wanted {
+                    peer,
+                    generation: next.generation,
+                    is_next: true,
+                    keepalive,
+                    psk: psk.clone(),
+                };
+                wanted.insert(next.key, want);
+            }
+            let want = Wanted {
+                peer,
+                generation: peer.generation,
+                is_next: false,
+                keepalive,
+                psk,
+            };
+            wanted.insert(peer.key, want);
+        }
+        node.change(|state, now| self.follow(state, now, peers, &wanted, node));
+    }
+
+    fn follow(
+        &mut self,
+        state: &mut State,
+        now: Instant,
+        peers: &[DesiredPeer],
+        wanted: &BTreeMap<PublicKey, Wanted<'_>>,
+        node: &Node,
+    ) {
+        for (key, want) in wanted {
+            match self.entries.get_mut(key) {
+                Some(entry) => adjust(state, now, key, entry, want),
+                None => self.add(state, now, *key, want),
+            }
+        }
+        // Before the former keys are removed, so that what waits for them is handed over.
+        for peer in peers {
+            self.give_prefixes(state, peer);
+        }
+        let gone: Vec<_> = self
+            .entries
+            .keys()
+            .filter(|key| !wanted.contains_key(*key))
+            .copied()
+            .collect();
+        for key in gone {
+            if let Some(entry) = self.entries.remove(&key) {
+                info!(
+                    "{}: its key of generation {} is removed",
+                    entry.name, entry.generation
+                );
+                state.forget(entry.id, &node.counters);
+                state.interface.remove_peer(entry.id);
+            }
+        }
+        state.twins = peers.iter().filter_map(|peer| self.twins(peer)).collect();
+    }
+
+    fn add(&mut self, state: &mut State, now: Instant, key: PublicKey, want: &Wanted<'_>) {
+        let name = &want.peer.name;
+        let mut config = PeerConfig::new(key)
+            .mtu(state.mtu)
+            .preshared_key(want.psk.clone())
+            .persistent_keepalive(want.keepalive);
+        if let Some(endpoint) = want.peer.endpoint {
+            config = config.endpoint(Path::to(endpoint));
+        }
+        let id = match state.interface.add_peer(now, &config) {
+            Ok(id) => id,
+            Err(why) => {
+                warn!("{name}: its key {key} cannot be added: {why}");
+                return;
+            }
+        };
+        let ahead = if want.is_next {
+            ", announced ahead"
+        } else {
+            ""
+        };
+        let at = want
+            .peer
+            .endpoint
+            .map_or("nowhere yet".into(), |at| at.to_string());
+        info!(
+            "{name}: its key of generation {} is {key}{ahead}, at {at}",
+            want.generation
+        );
+        let entry = Entry {
+            name: name.clone(),
+            generation: want.generation,
+            is_next: want.is_next,
+            id,
+            endpoint: want.peer.endpoint,
+            psk: want.psk.clone(),
+        };
+        self.entries.insert(key, entry);
+    }
+
+    fn twins(&self, peer: &DesiredPeer) -> Option<(PeerId, PeerId)> {
+        let [one, other] = [Some(peer.key), peer.next.map(|next| next.key)]
+            .map(|key| key.and_then(|key| self.entries.get(&key)));
+        Some((one?.id, other?.id))
+    }
+
+    /// Sees to it that one of a node's keys has its prefixes: the one that was heard of last, or else the one
+    /// in use.
+    fn give_prefixes(&self, state: &mut State, peer: &DesiredPeer) {
+        let Some(main) = self.entries.get(&peer.key) else {
+            return;
+        };
+        let next = peer.next.and_then(|next| self.entries.get(&next.key));
+        let has_any = |entry: &&Entry| !prefixes(state, entry.id).is_empty();
+        let holder = next.filter(has_any).map_or(main.id, |next| next.id);
+        if holder == main.id {
+            // Its record says that the key is in use, before we have heard of it.
+            state.heard_of(main.id);
+        }
+        if prefixes(state, holder) == peer.allowed {
+            return;
+        }
+        if let Some(mut holder) = state.interface.peer_mut(holder) {
+            holder.replace_allowed_ips(peer.allowed.iter().copied());
+            let listed: Vec<_> = peer.allowed.iter().map(ToString::to_string).collect();
+            info!("{}: has {}", peer.name, listed.join(", "));
+        }
+    }
+
+    /// Starts to use another key of ours: all peers are greeted under it at once.
+    pub fn set_own_key(&self, node: &Node, key: &PrivateKey) {
+        node.change(|state, now| {
+            if let Err(why) = state.interface.set_private_key(Some(key)) {
+                warn!("our new key cannot be used: {why}");
+                return;
+            }
+            for entry in self.entries.values() {
+                if let Some(mut peer) = state.interface.peer_mut(entry.id) {
+                    peer.initiate(now);
+                }
+            }
+        });
+    }
+}
+
+/// Changes what differs, and nothing else.
+fn adjust(state: &mut State, now: Instant, key: &PublicKey, entry: &mut Entry, want: &Wanted<'_>) {
+    let Some(before) = state.interface.peer(entry.id) else {
+        return;
+    };
+    let name = &want.peer.name;
+    let keepalive = before.persistent_keepalive();
+    let Some(mut peer) = state.interface.peer_mut(entry.id) else {
+        return;
+    };
+    if entry.endpoint != want.peer.endpoint {
+        if let Some(endpoint) = want.peer.endpoint {
+            info!("{name}: is at {endpoint} now");
+            peer.set_endpoint(Path::to(endpoint));
+        }
+        entry.endpoint = want.peer.endpoint;
+    }
+    if keepalive != want.keepalive {
+        peer.set_persistent_keepalive(now, want.keepalive);
+    }
+    if !entry.psk.ct_eq(&want.psk) {
+        let has = if want.psk.is_none() { "no" } else { "another" };
+        info!("{name}: has {has} preshared key from the next handshake on");
+        peer.set_preshared_key(&want.psk);
+        entry.psk = want.psk.clone();
+    }
+    if entry.is_next && !want.is_next {
+        info!(
+            "{name}: its record has the key {key} in use, generation {}",
+            want.generation
+        );
+    }
+    entry.name.clone_from(name);
+    entry.generation = want.generation;
+    entry.is_next = want.is_next;
+}
+
+fn prefixes(state: &State, id: PeerId) -> Vec<Cidr> {
+    let of = |peer: PeerRef<'_, Path>| peer.allowed_ips().collect();
+    state.interface.peer(id).map(of).unwrap_or_default()
+}

@@ -1,0 +1,105 @@
+//! Our own keys at work: when a new one is announced and used, and what follows. What may follow what is in
+//! [`rotation`](crate::rotation).
+
+use std::time::Duration;
+
+use quietwire::PrivateKey;
+use tracing::{error, info, warn};
+
+use crate::mesh::{LOOK_INTERVAL, Mesh, unix_time};
+use crate::rotation::{Due, Identity};
+
+impl Mesh {
+    /// Changes our key if its time has come; how long nothing is due.
+    pub(crate) fn rotate_if_due(&mut self) -> Duration {
+        let (now, lead) = (unix_time(), self.config.rotate_lead.as_secs());
+        match self.identity.due(now, lead, self.is_published()) {
+            Due::Nothing => self.announce_if_due(now),
+            Due::Wait(seconds) => Duration::from_secs(seconds.min(60)),
+            Due::Postpone => {
+                warn!(
+                    "our new key waits for {lead} s more: nobody can know it yet, or our clock was changed"
+                );
+                self.keep(self.identity.postpone(now, lead));
+                Duration::from_secs(1)
+            }
+            Due::Switch => {
+                if let Some(next) = self.identity.switch(now)
+                    && self.keep(next)
+                {
+                    self.use_key("announced");
+                }
+                Duration::from_secs(1)
+            }
+        }
+    }
+
+    fn announce_if_due(&mut self, now: u64) -> Duration {
+        let Some(every) = self.config.rotate_every else {
+            return LOOK_INTERVAL;
+        };
+        let age = now.saturating_sub(self.identity.used_since);
+        match every.as_secs().saturating_sub(age) {
+            0 => {
+                let said = self.announce();
+                info!("our key is {age} s old: {said:?}");
+                Duration::from_secs(1)
+            }
+            left => Duration::from_secs(left.min(60)),
+        }
+    }
+
+    /// Announces a new key.
+    pub(crate) fn announce(&mut self) -> Result<String, String> {
+        let (now, lead) = (unix_time(), self.config.rotate_lead.as_secs());
+        let next = self.identity.announce(new_key(), now, lead);
+        let next = next.ok_or("a new key is announced already")?;
+        let generation = next.generation + 1;
+        self.try_keep(next)?;
+        info!("a key of generation {generation} is announced, to be used in {lead} s");
+        Ok(format!(
+            "a key of generation {generation} is announced, to be used in {lead} s"
+        ))
+    }
+
+    /// Keeps other keys of ours, on the disk first. If that fails nothing changes.
+    fn try_keep(&mut self, identity: Identity) -> Result<(), String> {
+        self.store
+            .set_identity(&identity)
+            .map_err(|why| why.to_string())?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    fn keep(&mut self, identity: Identity) -> bool {
+        let kept = self.try_keep(identity);
+        if let Err(why) = &kept {
+            error!("our keys stay as they are: {why}");
+        }
+        kept.is_ok()
+    }
+
+    fn use_key(&mut self, which: &str) {
+        self.rotations += 1;
+        info!(
+            "our {which} key of generation {} is in use",
+            self.identity.generation
+        );
+        self.applied.set_own_key(&self.node, &self.identity.key);
+    }
+
+    pub(crate) fn reprovision(&mut self) -> Result<String, String> {
+        self.try_keep(self.identity.reprovision(new_key(), unix_time()))?;
+        self.use_key("new");
+        let generation = self.identity.generation;
+        Ok(format!(
+            "a new key of generation {generation} is in use; the others take it from the directory"
+        ))
+    }
+}
+
+/// A key from the system's randomness.
+#[must_use]
+pub fn new_key() -> PrivateKey {
+    PrivateKey::generate(&mut quietwire::rand_core::UnwrapErr(getrandom::SysRng))
+}
