@@ -3,6 +3,8 @@
 //! A directory keeps one record for each node under the node's name. Whatever it says is untrusted text
 //! until `plan` has looked at it: a directory stores and tells, and decides nothing.
 
+pub mod etcd;
+
 use std::fmt;
 use std::sync::mpsc::Sender;
 
