@@ -93,7 +93,9 @@ impl Settings {
             "ttl" => &mut self.ttl,
             _ => {
                 let known = "ca, cert, key, prefix and ttl";
-                return Err(wrong(&format!("`{name}` is not a setting; there are {known}")));
+                return Err(wrong(&format!(
+                    "`{name}` is not a setting; there are {known}"
+                )));
             }
         };
         if value.is_empty() {
@@ -107,10 +109,16 @@ impl Settings {
 
     fn with<'a>(self, hosts: impl Iterator<Item = &'a str>) -> Result<EtcdOptions, DirectoryError> {
         Ok(EtcdOptions {
-            endpoints: hosts.map(|host| host.trim_end_matches('/').to_owned()).collect(),
+            endpoints: hosts
+                .map(|host| host.trim_end_matches('/').to_owned())
+                .collect(),
             ca: file(self.ca, "ca", "the certificate of the authority")?,
             cert: file(self.cert, "cert", "this node's certificate")?,
-            key: file(self.key, "key", "the private key of this node's certificate")?,
+            key: file(
+                self.key,
+                "key",
+                "the private key of this node's certificate",
+            )?,
             prefix: self.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
             ttl: self.ttl.as_deref().map(time).transpose()?,
         })
@@ -124,7 +132,9 @@ fn file(value: Option<String>, name: &str, what: &str) -> Result<PathBuf, Direct
 
 fn endpoint(text: &str) -> Result<(), DirectoryError> {
     let host_and_port = text.strip_prefix("https://").ok_or_else(|| {
-        wrong(&format!("`{text}` is not an https:// address, and nothing else is safe here"))
+        wrong(&format!(
+            "`{text}` is not an https:// address, and nothing else is safe here"
+        ))
     })?;
     let (host, port) = host_and_port
         .rsplit_once(':')
@@ -142,7 +152,9 @@ fn prefix(text: &str) -> Result<(), DirectoryError> {
     let plain = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace);
     match text.strip_prefix('/') {
         Some(rest) if rest.split('/').all(plain) => Ok(()),
-        _ => Err(wrong(&format!("prefix `{text}` is not of the form /quietwire/MESH"))),
+        _ => Err(wrong(&format!(
+            "prefix `{text}` is not of the form /quietwire/MESH"
+        ))),
     }
 }
 
@@ -161,7 +173,11 @@ fn time(text: &str) -> Result<Duration, DirectoryError> {
         .zip(seconds)
         .and_then(|(number, seconds)| number.checked_mul(seconds))
         .map(Duration::from_secs)
-        .ok_or_else(|| wrong(&format!("ttl `{text}` is not a time such as 90s, 15m, 12h or 7d")))
+        .ok_or_else(|| {
+            wrong(&format!(
+                "ttl `{text}` is not a time such as 90s, 15m, 12h or 7d"
+            ))
+        })
 }
 
 fn in_range(ttl: Duration) -> Result<(), DirectoryError> {
@@ -169,7 +185,10 @@ fn in_range(ttl: Duration) -> Result<(), DirectoryError> {
         return Ok(());
     }
     let (least, most) = (SHORTEST_TTL.as_secs(), LONGEST_TTL.as_secs() / (24 * 3600));
-    Err(wrong(&format!("ttl of {} s is not between {least} s and {most} d", ttl.as_secs())))
+    Err(wrong(&format!(
+        "ttl of {} s is not between {least} s and {most} d",
+        ttl.as_secs()
+    )))
 }
 
 fn wrong(what: &str) -> DirectoryError {
@@ -188,9 +207,13 @@ mod tests {
 
     #[test]
     fn everything_is_read() {
-        let line = "etcd:https://a:2379,https://[::1]:12379/?ca=/c&cert=/n&key=/k&prefix=/x/y&ttl=12h";
+        let line =
+            "etcd:https://a:2379,https://[::1]:12379/?ca=/c&cert=/n&key=/k&prefix=/x/y&ttl=12h";
         let expected = EtcdOptions {
-            endpoints: vec!["https://a:2379".to_owned(), "https://[::1]:12379".to_owned()],
+            endpoints: vec![
+                "https://a:2379".to_owned(),
+                "https://[::1]:12379".to_owned(),
+            ],
             ca: "/c".into(),
             cert: "/n".into(),
             key: "/k".into(),
@@ -204,43 +227,112 @@ mod tests {
     #[test]
     fn what_is_not_given_has_a_default() {
         let options: EtcdOptions = format!("etcd:https://a:2379?{FILES}").parse().unwrap();
-        assert_eq!((options.prefix.as_str(), options.ttl), ("/quietwire/mesh", None));
+        assert_eq!(
+            (options.prefix.as_str(), options.ttl),
+            ("/quietwire/mesh", None)
+        );
     }
 
     #[test]
     fn times_have_units() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604_800)] {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("15m", 900),
+            ("2h", 7200),
+            ("7d", 604_800),
+        ] {
             assert_eq!(time(text).unwrap(), Duration::from_secs(seconds), "{text}");
         }
-        for text in ["", "h", "-5s", "1.5h", "10 s", "5w", "99999999999999999999d", "18446744073709551615d"] {
-            assert!(time(text).unwrap_err().0.contains("is not a time"), "{text}");
+        for text in [
+            "",
+            "h",
+            "-5s",
+            "1.5h",
+            "10 s",
+            "5w",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            assert!(
+                time(text).unwrap_err().0.contains("is not a time"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn errors_name_the_part() {
         let cases = [
-            (format!("file:https://a:1?{FILES}"), "does not begin with `etcd:`"),
+            (
+                format!("file:https://a:1?{FILES}"),
+                "does not begin with `etcd:`",
+            ),
             (format!("etcd:?{FILES}"), "an address"),
-            (format!("etcd:http://a:2379?{FILES}"), "`http://a:2379` is not an https"),
+            (
+                format!("etcd:http://a:2379?{FILES}"),
+                "`http://a:2379` is not an https",
+            ),
             (format!("etcd:https://a?{FILES}"), "`https://a` has no port"),
-            (format!("etcd:https://:2379?{FILES}"), "does not name a host"),
-            (format!("etcd:https://a/b:2379?{FILES}"), "does not name a host"),
-            (format!("etcd:https://a:0?{FILES}"), "`0` in `https://a:0` is not a port"),
-            (format!("etcd:https://a:x?{FILES}"), "`x` in `https://a:x` is not a port"),
-            ("etcd:https://a:1?cert=/n&key=/k".to_owned(), "`ca=FILE` is missing"),
-            ("etcd:https://a:1?ca=/c&key=/k".to_owned(), "`cert=FILE` is missing"),
-            ("etcd:https://a:1?ca=/c&cert=/n".to_owned(), "`key=FILE` is missing"),
-            (format!("etcd:https://a:1?{FILES}&ca=/d"), "`ca` is given twice"),
-            (format!("etcd:https://a:1?{FILES}&user=me"), "`user` is not a setting"),
-            (format!("etcd:https://a:1?{FILES}&prefix"), "`prefix` is not of the form name=value"),
-            (format!("etcd:https://a:1?{FILES}&prefix="), "`prefix` is empty"),
+            (
+                format!("etcd:https://:2379?{FILES}"),
+                "does not name a host",
+            ),
+            (
+                format!("etcd:https://a/b:2379?{FILES}"),
+                "does not name a host",
+            ),
+            (
+                format!("etcd:https://a:0?{FILES}"),
+                "`0` in `https://a:0` is not a port",
+            ),
+            (
+                format!("etcd:https://a:x?{FILES}"),
+                "`x` in `https://a:x` is not a port",
+            ),
+            (
+                "etcd:https://a:1?cert=/n&key=/k".to_owned(),
+                "`ca=FILE` is missing",
+            ),
+            (
+                "etcd:https://a:1?ca=/c&key=/k".to_owned(),
+                "`cert=FILE` is missing",
+            ),
+            (
+                "etcd:https://a:1?ca=/c&cert=/n".to_owned(),
+                "`key=FILE` is missing",
+            ),
+            (
+                format!("etcd:https://a:1?{FILES}&ca=/d"),
+                "`ca` is given twice",
+            ),
+            (
+                format!("etcd:https://a:1?{FILES}&user=me"),
+                "`user` is not a setting",
+            ),
+            (
+                format!("etcd:https://a:1?{FILES}&prefix"),
+                "`prefix` is not of the form name=value",
+            ),
+            (
+                format!("etcd:https://a:1?{FILES}&prefix="),
+                "`prefix` is empty",
+            ),
             (format!("etcd:https://a:1?{FILES}&prefix=x"), "prefix `x`"),
-            (format!("etcd:https://a:1?{FILES}&prefix=/x/"), "prefix `/x/`"),
-            (format!("etcd:https://a:1?{FILES}&prefix=/x//y"), "prefix `/x//y`"),
+            (
+                format!("etcd:https://a:1?{FILES}&prefix=/x/"),
+                "prefix `/x/`",
+            ),
+            (
+                format!("etcd:https://a:1?{FILES}&prefix=/x//y"),
+                "prefix `/x//y`",
+            ),
             (format!("etcd:https://a:1?{FILES}&ttl=soon"), "ttl `soon`"),
             (format!("etcd:https://a:1?{FILES}&ttl=4s"), "ttl of 4 s"),
-            (format!("etcd:https://a:1?{FILES}&ttl=366d"), "ttl of 31622400 s"),
+            (
+                format!("etcd:https://a:1?{FILES}&ttl=366d"),
+                "ttl of 31622400 s",
+            ),
         ];
         for (line, part) in cases {
             let said = refused(&line);
