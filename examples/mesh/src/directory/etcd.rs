@@ -17,8 +17,7 @@ mod watch;
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use tokio::runtime;
@@ -105,7 +104,7 @@ impl Drop for EtcdDirectory {
     }
 }
 
-type Reply = mpsc::SyncSender<Result<(), DirectoryError>>;
+type Reply = SyncSender<Result<(), DirectoryError>>;
 
 /// What the directory's thread is asked to do.
 enum Command {

@@ -17,14 +17,14 @@ static ONE: Mutex<()> = Mutex::new(());
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A cluster that ends with the test.
-pub struct Cluster {
-    pub place: PathBuf,
+pub(crate) struct Cluster {
+    pub(crate) place: PathBuf,
     _one: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// None, said loudly, where etcd is not installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let found = |name: &str| {
             let path = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
@@ -45,15 +45,12 @@ impl Cluster {
             place: std::env::temp_dir().join(name),
             _one: one,
         };
-        cluster.run("start", &[]);
+        cluster.run0("start");
         Some(cluster)
     }
 
     /// Runs the script, which must succeed.
-    pub fn run<A: AsRef<OsStr>>(&self, command: &str, arguments: &[A]) -> String
-    where
-        for<'a> &'a [A]: IntoIterator<Item = &'a A>,
-    {
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, command: &str, arguments: &[A]) -> String {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/etcd/cluster");
         let done = Command::new("timeout")
             .args(["90", script, command])
@@ -66,17 +63,17 @@ impl Cluster {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    pub fn run0(&self, command: &str) -> String {
+    pub(crate) fn run0(&self, command: &str) -> String {
         self.run::<&str>(command, &[])
     }
 
     /// Makes a node and says how it reaches etcd.
-    pub fn node(&self, name: &str) -> EtcdOptions {
+    pub(crate) fn node(&self, name: &str) -> EtcdOptions {
         self.run("add-node", &[name]).trim().parse().unwrap()
     }
 
     /// The user that may do everything.
-    pub fn root(&self, node: &EtcdOptions) -> EtcdOptions {
+    pub(crate) fn root(&self, node: &EtcdOptions) -> EtcdOptions {
         let (cert, key) = (self.place.join("root.pem"), self.place.join("root.key"));
         EtcdOptions {
             cert,
@@ -85,7 +82,7 @@ impl Cluster {
         }
     }
 
-    pub fn signal(&self, member: u32, signal: &str) {
+    pub(crate) fn signal(&self, member: u32, signal: &str) {
         let pid = std::fs::read_to_string(self.place.join(format!("member{member}/pid"))).unwrap();
         let done = Command::new("kill")
             .args([signal, pid.trim()])
@@ -108,12 +105,12 @@ impl Drop for Cluster {
 }
 
 /// A directory that is ready.
-pub fn open(options: &EtcdOptions) -> EtcdDirectory {
+pub(crate) fn open(options: &EtcdOptions) -> EtcdDirectory {
     EtcdDirectory::new(options.clone()).unwrap()
 }
 
 /// The options with some of the members only.
-pub fn only(options: &EtcdOptions, members: &[usize]) -> EtcdOptions {
+pub(crate) fn only(options: &EtcdOptions, members: &[usize]) -> EtcdOptions {
     let endpoints = members
         .iter()
         .map(|number| options.endpoints[number - 1].clone())
@@ -125,15 +122,15 @@ pub fn only(options: &EtcdOptions, members: &[usize]) -> EtcdOptions {
 }
 
 /// Somebody who watches, and all that they were told.
-pub struct Listener {
-    pub directory: EtcdDirectory,
+pub(crate) struct Listener {
+    pub(crate) directory: EtcdDirectory,
     news: Receiver<News>,
-    pub log: Vec<News>,
-    pub records: BTreeMap<String, String>,
+    pub(crate) log: Vec<News>,
+    pub(crate) records: BTreeMap<String, String>,
 }
 
 impl Listener {
-    pub fn new(options: &EtcdOptions) -> Self {
+    pub(crate) fn new(options: &EtcdOptions) -> Self {
         let (sender, news) = channel();
         let mut directory = open(options);
         directory.watch(sender).unwrap();
@@ -146,7 +143,7 @@ impl Listener {
     }
 
     /// Listens until it is so; fails when it is not within the time.
-    pub fn until(&mut self, seconds: u64, so: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, seconds: u64, so: impl Fn(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(seconds);
         while !so(self) {
             let rest = end.saturating_duration_since(Instant::now());
@@ -158,7 +155,7 @@ impl Listener {
     }
 
     /// Listens for so long, whatever comes.
-    pub fn for_a_while(&mut self, time: Duration) {
+    pub(crate) fn for_a_while(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(news) = self
             .news
@@ -168,18 +165,18 @@ impl Listener {
         }
     }
 
-    pub fn until_record(&mut self, seconds: u64, name: &str, record: &str) {
+    pub(crate) fn until_record(&mut self, seconds: u64, name: &str, record: &str) {
         self.until(seconds, |me| {
             me.records.get(name).is_some_and(|found| found == record)
         });
     }
 
-    pub fn until_gone(&mut self, seconds: u64, name: &str) {
+    pub(crate) fn until_gone(&mut self, seconds: u64, name: &str) {
         self.until(seconds, |me| !me.records.contains_key(name));
     }
 
     /// How often everything was told, and how often that etcd is away.
-    pub fn told(&self) -> (usize, usize) {
+    pub(crate) fn told(&self) -> (usize, usize) {
         let all = self
             .log
             .iter()
@@ -191,7 +188,7 @@ impl Listener {
         (all.count(), away.count())
     }
 
-    pub fn why_away(&self) -> Option<&str> {
+    pub(crate) fn why_away(&self) -> Option<&str> {
         self.log.iter().rev().find_map(|news| match news {
             News::Unreachable(why) => Some(why.as_str()),
             _ => None,
