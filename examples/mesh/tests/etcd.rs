@@ -266,8 +266,8 @@ fn a_leased_record_lives_as_long_as_its_node() {
     listener.for_a_while(Duration::from_secs(9));
     assert_eq!(listener.records["a"], "2");
     // A lease that etcd lost is replaced.
-    let leases = cluster.run("ctl", &["lease", "list"]);
-    let lease = leases.lines().last().unwrap().to_owned();
+    let list = cluster.run("ctl", &["lease", "list"]);
+    let lease = list.lines().last().unwrap().to_owned();
     cluster.run("ctl", &["lease", "revoke", &lease]);
     listener.until_gone(5, "a");
     listener.until_record(10, "a", "2");
@@ -310,7 +310,7 @@ fn a_stolen_name_is_worth_nothing() {
         .output()
         .unwrap();
     assert!(made.status.success());
-    refused(&forged, "a", "etcd does not accept our certificate");
+    refused(&forged, "a", "it does not accept our certificate");
     let removed = EtcdOptions {
         cert: cluster.place.join("c.pem"),
         key: cluster.place.join("c.key"),
@@ -431,7 +431,7 @@ fn many_large_and_odd_records_are_told() {
     (0..5).for_each(|number| {
         directory
             .publish(&format!("large{number}"), &large)
-            .unwrap()
+            .unwrap();
     });
     let binary = OsStr::from_bytes(b"\xff\xfe");
     let key = OsStr::new("/quietwire/mesh/nodes/binary");

@@ -236,7 +236,11 @@ fn innermost(error: &dyn std::error::Error) -> Option<String> {
 
 /// What the terse words of TLS and etcd mean to an operator.
 fn hint(text: &str) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 6] = [
+    // A certificate is refused after the handshake as we see it: sometimes all that is left to see is a
+    // connection that ended.
+    const ENDED: &str = "it is stopping, or it does not accept our certificate, given as `cert`";
+    const CLOCK: &str = "or the clock of this machine is wrong";
+    const HINTS: [(&str, &str); 9] = [
         (
             "permission denied",
             "the user in our certificate's common name may not do this",
@@ -244,20 +248,17 @@ fn hint(text: &str) -> Option<&'static str> {
         ("user name is empty", "our certificate has no common name"),
         (
             "received fatal alert",
-            "etcd does not accept our certificate, given as `cert`",
+            "it does not accept our certificate, given as `cert`",
         ),
+        ("connection closed", ENDED),
+        ("broken pipe", ENDED),
+        ("reset by peer", ENDED),
         (
             "UnknownIssuer",
             "its certificate is not from the authority given as `ca`",
         ),
-        (
-            "certificate expired",
-            "or the clock of this machine is wrong",
-        ),
-        (
-            "certificate not valid yet",
-            "or the clock of this machine is wrong",
-        ),
+        ("certificate expired", CLOCK),
+        ("certificate not valid yet", CLOCK),
     ];
     HINTS
         .iter()
