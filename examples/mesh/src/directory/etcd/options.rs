@@ -262,81 +262,46 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_part() {
-        let cases = [
-            (
-                format!("file:https://a:1?{FILES}"),
-                "does not begin with `etcd:`",
-            ),
-            (format!("etcd:?{FILES}"), "an address"),
-            (
-                format!("etcd:http://a:2379?{FILES}"),
-                "`http://a:2379` is not an https",
-            ),
-            (format!("etcd:https://a?{FILES}"), "`https://a` has no port"),
-            (
-                format!("etcd:https://:2379?{FILES}"),
-                "does not name a host",
-            ),
-            (
-                format!("etcd:https://a/b:2379?{FILES}"),
-                "does not name a host",
-            ),
-            (
-                format!("etcd:https://a:0?{FILES}"),
-                "`0` in `https://a:0` is not a port",
-            ),
-            (
-                format!("etcd:https://a:x?{FILES}"),
-                "`x` in `https://a:x` is not a port",
-            ),
-            (
-                "etcd:https://a:1?cert=/n&key=/k".to_owned(),
-                "`ca=FILE` is missing",
-            ),
-            (
-                "etcd:https://a:1?ca=/c&key=/k".to_owned(),
-                "`cert=FILE` is missing",
-            ),
-            (
-                "etcd:https://a:1?ca=/c&cert=/n".to_owned(),
-                "`key=FILE` is missing",
-            ),
-            (
-                format!("etcd:https://a:1?{FILES}&ca=/d"),
-                "`ca` is given twice",
-            ),
-            (
-                format!("etcd:https://a:1?{FILES}&user=me"),
-                "`user` is not a setting",
-            ),
-            (
-                format!("etcd:https://a:1?{FILES}&prefix"),
-                "`prefix` is not of the form name=value",
-            ),
-            (
-                format!("etcd:https://a:1?{FILES}&prefix="),
-                "`prefix` is empty",
-            ),
-            (format!("etcd:https://a:1?{FILES}&prefix=x"), "prefix `x`"),
-            (
-                format!("etcd:https://a:1?{FILES}&prefix=/x/"),
-                "prefix `/x/`",
-            ),
-            (
-                format!("etcd:https://a:1?{FILES}&prefix=/x//y"),
-                "prefix `/x//y`",
-            ),
-            (format!("etcd:https://a:1?{FILES}&ttl=soon"), "ttl `soon`"),
-            (format!("etcd:https://a:1?{FILES}&ttl=4s"), "ttl of 4 s"),
-            (
-                format!("etcd:https://a:1?{FILES}&ttl=366d"),
-                "ttl of 31622400 s",
-            ),
-        ];
-        for (line, part) in cases {
-            let said = refused(&line);
-            assert!(said.contains(part), "{line}: {said}");
+    fn errors_name_the_address() {
+        for (hosts, part) in [
+            ("", "an address"),
+            ("http://a:2379", "`http://a:2379` is not an https"),
+            ("https://a", "`https://a` has no port"),
+            ("https://:2379", "does not name a host"),
+            ("https://a/b:2379", "does not name a host"),
+            ("https://b:1,https://a:0", "`0` in `https://a:0` is not"),
+            ("https://a:x", "`x` in `https://a:x` is not"),
+        ] {
+            let said = refused(&format!("etcd:{hosts}?{FILES}"));
+            assert!(said.contains(part), "{hosts}: {said}");
+        }
+        assert!(refused("https://a:1").contains("does not begin with `etcd:`"));
+    }
+
+    #[test]
+    fn errors_name_the_setting() {
+        for (settings, part) in [
+            ("cert=/n&key=/k", "`ca=FILE` is missing"),
+            ("ca=/c&key=/k", "`cert=FILE` is missing"),
+            ("ca=/c&cert=/n", "`key=FILE` is missing"),
+            ("ca=/c&ca=/d", "`ca` is given twice"),
+            ("user=me", "`user` is not a setting"),
+            ("prefix", "`prefix` is not of the form name=value"),
+            ("prefix=", "`prefix` is empty"),
+        ] {
+            let said = refused(&format!("etcd:https://a:1?{settings}"));
+            assert!(said.contains(part), "{settings}: {said}");
+        }
+        for (setting, part) in [
+            ("prefix=x", "prefix `x`"),
+            ("prefix=/x/", "prefix `/x/`"),
+            ("prefix=/x//y", "prefix `/x//y`"),
+            ("ttl=soon", "ttl `soon`"),
+            ("ttl=4s", "ttl of 4 s"),
+            ("ttl=366d", "ttl of 31622400 s"),
+        ] {
+            let said = refused(&format!("etcd:https://a:1?{FILES}&{setting}"));
+            assert!(said.contains(part), "{setting}: {said}");
         }
     }
 }
