@@ -3,6 +3,7 @@
 //! A directory keeps one record for each node under the node's name. Whatever it says is untrusted text
 //! until `plan` has looked at it: a directory stores and tells, and decides nothing.
 
+pub mod etcd;
 pub mod folder;
 
 use std::fmt;

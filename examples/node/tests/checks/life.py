@@ -4,7 +4,7 @@ import signal
 import time
 
 from lab import Usage, expect, wait_until
-from traffic import expect_both_ways, ping, reach
+from traffic import expect_both_ways, expect_ping, ping, reach, transfer
 
 from checks import beside, check
 
@@ -32,6 +32,36 @@ def deleting_the_device_ends_it(lab):
     tunnel.place.ip("link", "del", tunnel.device)
     tunnel.ended()
     tunnel.expect_gone()
+
+
+@check
+def a_renamed_device_goes_on(lab):
+    one, other = lab.pair()
+    expect_both_ways(one, other)
+    one.place.ip("link", "set", one.device, "down")
+    one.place.ip("link", "set", one.device, "name", "renamed")
+    one.place.ip("link", "set", "renamed", "up")
+    expect_ping(one.place, other.inner())
+    one.place.ip("link", "set", "renamed", "mtu", 1300)
+    expect_ping(one.place, other.inner(), size=1300 - 28, df=True)
+    one.place.ip("link", "del", "renamed")
+    one.ended()
+
+
+@check
+def a_device_in_another_namespace_goes_on(lab):
+    """As containers are connected: the packets are inside, the port is outside."""
+    one, other = lab.pair()
+    expect_both_ways(one, other)
+    inside = lab.add_places(1)[0]
+    one.place.ip("link", "set", one.device, "netns", inside.name)
+    inside.ip("addr", "add", f"{one.inner()}/24", "dev", one.device)
+    inside.ip("link", "set", one.device, "up")
+    expect_ping(inside, other.inner())
+    expect_ping(other.place, one.inner())
+    transfer(inside, other.place, other.inner(), 4 << 20)
+    inside.ip("link", "del", one.device)
+    one.ended()
 
 
 @check
