@@ -351,7 +351,7 @@ mod tests {
     fn packets_wait_for_as_long_as_patience_lasts() {
         let (mut state, counters) = (state(), Counters::default());
         let peer = add(&mut state, 1, &[]);
-        let after = |seconds| Instant::from_millis(1_000_000 + seconds * 1000);
+        let after = |seconds: u64| Instant::from_millis(1_000_000 + seconds * 1000);
         assert!(state.may_wait(after(0), peer) && state.may_wait(after(1000), peer));
         state.patience = Some(Duration::from_secs(3));
         assert!(state.may_wait(after(10), peer) && state.may_wait(after(13), peer));
