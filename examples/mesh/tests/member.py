@@ -31,7 +31,7 @@ def mesh_program():
 class Member:
     """A node of the mesh in a place of its own."""
 
-    def __init__(self, place, directory, more=()):
+    def __init__(self, place, directory, lead=LEAD, more=()):
         self.place = place
         self.name = f"node-{place.number}"
         self.inner = f"10.88.0.{place.number}"
@@ -39,6 +39,7 @@ class Member:
         self.state = place.lab.work / self.name
         self.log = place.lab.work / f"{self.name}.log"
         self.directory = directory.format(name=self.name)
+        self.lead = lead
         self.more = list(more)
         self.process = None
 
@@ -46,7 +47,7 @@ class Member:
         self.process = self.place.start(
             mesh_program(), "run", "--name", self.name, "--address", f"{self.inner}/24",
             "--network", "10.88.0.0/16", "--endpoint", self.place.outer(), "--directory", self.directory,
-            "--state", self.state, "--interface", self.device, "--rotate-lead", f"{LEAD}s", "--probe", "1s",
+            "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s", "--probe", "1s",
             *self.more, log=self.log, env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info")},
         )
 

@@ -120,8 +120,10 @@ impl State {
             return;
         }
         if let Some(mut peer) = self.interface.peer_mut(peer) {
-            info!("its other key is in use from now on");
             moved.into_iter().for_each(|cidr| peer.add_allowed_ip(cidr));
+        }
+        if let Some(peer) = self.interface.peer(peer) {
+            info!("{}: has taken over from its former key", peer.public_key());
         }
         for packet in self.staging.take(twin) {
             self.staging.push(peer, packet);
@@ -321,4 +323,63 @@ pub struct Output {
     pub messages: Vec<Transmit<Path>>,
     /// Handshakes wait for their thread.
     pub wakes_handshakes: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::timerfd::{ClockId, TimerFlags};
+    use quietwire::{Cidr, PeerConfig, PrivateKey, PublicKey};
+
+    use super::*;
+
+    fn state() -> State {
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::empty()).unwrap();
+        let mut state = State::new(1420, Arc::new(timer));
+        let key = PrivateKey::from_bytes([9; 32]);
+        state.interface.set_private_key(Some(&key)).unwrap();
+        state
+    }
+
+    fn add(state: &mut State, seed: u8, allowed: &[Cidr]) -> PeerId {
+        let config = PeerConfig::new(PublicKey::from_bytes([seed; 32])).allowed_ips(allowed);
+        state.interface.add_peer(clock::now(), &config).unwrap()
+    }
+
+    #[test]
+    fn a_twin_that_is_heard_of_takes_prefixes_and_packets() {
+        let (mut state, counters) = (state(), Counters::default());
+        let here: Cidr = "10.0.0.1/32".parse().unwrap();
+        let one = add(&mut state, 1, &[here]);
+        let other = add(&mut state, 2, &[]);
+        let stranger = add(&mut state, 3, &["10.0.0.2/32".parse().unwrap()]);
+        state.stage(one, &[0x45; 20], &counters);
+        state.heard_of(other);
+        assert_eq!(state.interface.route(here.address()), Some(one));
+        state.twins.push((one, other));
+        state.heard_of(stranger);
+        state.heard_of(one);
+        assert_eq!(state.interface.route(here.address()), Some(one));
+        state.heard_of(other);
+        assert_eq!(state.interface.route(here.address()), Some(other));
+        assert_eq!((state.staging.len(one), state.staging.len(other)), (0, 1));
+        state.heard_of(one);
+        assert_eq!(state.interface.route(here.address()), Some(one));
+        state.forget(one, &counters);
+        assert!(state.twins.is_empty() && state.staging.is_empty());
+        assert_eq!(counters.unstaged.get(), 1);
+    }
+
+    #[test]
+    fn packets_wait_for_as_long_as_patience_lasts() {
+        let (mut state, counters) = (state(), Counters::default());
+        let peer = add(&mut state, 1, &[]);
+        let after = |seconds: u64| Instant::from_millis(1_000_000 + seconds * 1000);
+        assert!(state.may_wait(after(0), peer) && state.may_wait(after(1000), peer));
+        state.patience = Some(Duration::from_secs(3));
+        assert!(state.may_wait(after(10), peer) && state.may_wait(after(13), peer));
+        assert!(!state.may_wait(after(14), peer));
+        let mut out = Output::default();
+        state.heed(after(15), peer, Event::Established, &mut out, &counters);
+        assert!(state.may_wait(after(20), peer));
+    }
 }

@@ -37,17 +37,21 @@ const BREATH: Duration = Duration::from_millis(20);
 const SUFFIX: &str = ".json";
 
 impl Folder {
-    /// Uses the folder at `path`, and makes it if there is none.
+    /// Uses the folder at `path`, and makes it if there is none. If that fails now it may work later, and
+    /// until then the folder counts as one that cannot be reached.
     ///
     /// # Errors
     ///
-    /// When it cannot be made or is no folder.
+    /// When it is something else than a folder.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let failed = |why: io::Error| DirectoryError(format!("folder {}: {why}", path.display()));
-        fs::create_dir_all(path).map_err(failed)?;
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
+            let what = format!("{} is no folder", path.display());
+            return Err(DirectoryError(what));
+        }
+        let path = path.to_owned();
+        // What is wrong shows when it is read.
+        let _ = fs::create_dir_all(&path);
+        Ok(Self { path })
     }
 
     fn failed(&self, doing: &str) -> impl Fn(io::Error) -> DirectoryError {

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -208,14 +210,14 @@ fn a_key_changes_with_a_newer_generation_only() {
             (record.generation, record.key) = (generation, key(seed));
         })
     };
-    assert_eq!(verdict(&[before.clone()], &changed(2, 99)), Ok(()));
-    assert_eq!(verdict(&[before.clone()], &changed(9, 99)), Ok(()));
+    assert_eq!(verdict(from_ref(&before), &changed(2, 99)), Ok(()));
+    assert_eq!(verdict(from_ref(&before), &changed(9, 99)), Ok(()));
     assert_eq!(
-        verdict(&[before.clone()], &changed(1, 99)),
+        verdict(from_ref(&before), &changed(1, 99)),
         Err(Reason::KeyChanged { generation: 1 })
     );
     assert!(matches!(
-        verdict(&[before.clone()], &changed(2, 7)),
+        verdict(from_ref(&before), &changed(2, 7)),
         Err(Reason::BadNext(_))
     ));
     let third = changed(3, 99);
@@ -232,10 +234,10 @@ fn a_key_changes_with_a_newer_generation_only() {
             });
         })
     };
-    assert_eq!(verdict(&[before.clone()], &announced(2, 99)), Ok(()));
+    assert_eq!(verdict(from_ref(&before), &announced(2, 99)), Ok(()));
     for bad in [announced(1, 99), announced(3, 99), announced(2, 7)] {
         assert!(
-            matches!(verdict(&[before.clone()], &bad), Err(Reason::BadNext(_))),
+            matches!(verdict(from_ref(&before), &bad), Err(Reason::BadNext(_))),
             "{bad:?}"
         );
     }
@@ -256,7 +258,7 @@ fn a_key_changes_with_a_newer_generation_only() {
 fn our_own_name_in_use_by_another_is_told() {
     let mut stranger = record("own", 9);
     let reason = |record: &Record| {
-        let made = plan(&own(), &texts(&[record.clone()]), &Known::new());
+        let made = plan(&own(), &texts(from_ref(record)), &Known::new());
         assert!(made.known.is_empty());
         made.refusals.first().map(|refusal| refusal.reason.clone())
     };
@@ -278,7 +280,7 @@ fn who_was_first_keeps_and_strangers_are_decided_by_age_and_name() {
     let both = texts(&[a.clone(), b.clone()]);
     let made = plan(&own(), &both, &Known::new());
     assert!(made.known.contains_key("a") && made.refusals[0].name == "b");
-    let made = plan(&own(), &both, &known(&[b.clone()]));
+    let made = plan(&own(), &both, &known(from_ref(&b)));
     assert!(made.known.contains_key("b") && made.refusals[0].name == "a");
     let older = claim("b", 21, 999);
     let made = plan(&own(), &texts(&[a, older]), &Known::new());
@@ -289,13 +291,13 @@ fn who_was_first_keeps_and_strangers_are_decided_by_age_and_name() {
 fn a_claim_is_free_once_its_node_has_gone_or_moved() {
     let (b, mut c) = (record("b", 2), record("c", 3));
     c.addresses.clone_from(&b.addresses);
-    assert!(verdict(&[b.clone()], &c).is_err());
-    let made = plan(&own(), &texts(&[c.clone()]), &known(&[b.clone()]));
-    assert_eq!(made.known, known(&[c.clone()]));
+    assert!(verdict(from_ref(&b), &c).is_err());
+    let made = plan(&own(), &texts(from_ref(&c)), &known(from_ref(&b)));
+    assert_eq!(made.known, known(from_ref(&c)));
     let mut moved = b.clone();
     moved.addresses = vec!["10.88.0.9".parse().unwrap()];
     // In one step, and whichever of the two is looked at first.
-    for known in [known(&[b.clone()]), known(&[b, record("c", 3)])] {
+    for known in [known(from_ref(&b)), known(&[b, record("c", 3)])] {
         let made = plan(&own(), &texts(&[moved.clone(), c.clone()]), &known);
         assert_eq!((made.known.len(), made.refusals), (2, vec![]));
     }

@@ -102,3 +102,16 @@ fn a_folder_that_goes_and_comes_back_is_told_anew() {
     fs::rename(&moved, &scratch.0).unwrap();
     assert_eq!(next(&told), everything(&[("a", "one")]));
 }
+
+#[test]
+fn a_folder_that_cannot_be_made_yet_is_unreachable_and_a_file_is_an_error() {
+    let mut folder = Folder::open(Path::new("/proc/nowhere/x")).unwrap();
+    let (news, told) = channel();
+    folder.watch(news).unwrap();
+    assert!(matches!(next(&told), News::Unreachable(why) if why.contains("/proc/nowhere/x")));
+    assert!(folder.publish("a", "one").is_err());
+    let error = Folder::open(Path::new("/proc/version"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is no folder"), "{error}");
+}
