@@ -10,6 +10,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 
+use self::etcd::EtcdDirectory;
+
 /// A place that all nodes can reach.
 ///
 /// Its methods are called by one thread. What others change arrives through the sender that
@@ -74,6 +76,7 @@ pub fn open(line: &str) -> Result<Box<dyn Directory>, DirectoryError> {
         Some(("folder", path)) if !path.is_empty() => {
             Ok(Box::new(folder::Folder::open(Path::new(path))?))
         }
+        Some(("etcd", _)) => Ok(Box::new(EtcdDirectory::new(line.parse()?)?)),
         _ => Err(DirectoryError(format!(
             "{line:?} names no directory: it is folder:PATH or etcd:https://HOST:2379?ca=FILE&cert=FILE&key=FILE"
         ))),
