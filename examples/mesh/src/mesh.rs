@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use quietwire::PresharedKey;
@@ -62,6 +63,8 @@ pub struct Mesh {
     restored: Option<Instant>,
     /// Since when the directory has another record of ours than we have published.
     noticed: Option<Instant>,
+    /// Whether the directory has told what it has.
+    has_heard: bool,
     leaver: Option<Sender<Answer>>,
 }
 
@@ -130,6 +133,7 @@ impl Mesh {
             rotations: 0,
             restored: None,
             noticed: None,
+            has_heard: false,
             leaver: None,
         }
     }
@@ -211,6 +215,7 @@ impl Mesh {
     }
 
     fn reached(&mut self) {
+        self.has_heard = true;
         if self.problem.take().is_some() {
             info!("the directory can be reached again");
         }
@@ -219,7 +224,8 @@ impl Mesh {
     /// Puts our record back if the directory has had another one for a while; how long nothing is due.
     fn restore(&mut self) -> Duration {
         let found = self.texts.get(&self.config.name);
-        let is_fine = self.published.is_none() || found == self.published.as_ref();
+        let is_fine =
+            !self.has_heard || self.published.is_none() || found == self.published.as_ref();
         if is_fine || self.leaver.is_some() || self.problem.is_some() {
             self.noticed = None;
             return LOOK_INTERVAL;
@@ -411,6 +417,8 @@ impl Mesh {
         let _ = leaver.send(answer);
         if is_done {
             self.leaver = Some(leaver);
+            // Our answer is to be read before the process is gone.
+            thread::sleep(Duration::from_millis(100));
             // The thread in charge ends when it is told that the device is gone.
             let _ = self.node.ended.write(1);
         }

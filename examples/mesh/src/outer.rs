@@ -1,5 +1,5 @@
 //! Follows the outer path: asks the kernel about it, and gives the tunnel the MTU that fits. What fits is for
-//! [`mtu`](crate::mtu) to say.
+//! [`mtu`] to say.
 
 use std::net::{IpAddr, SocketAddr};
 
