@@ -18,7 +18,7 @@ use crate::error::{ConfigError, Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, Event, Transmit};
 use crate::handshake::HandshakeJob;
 use crate::job::{OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
-use crate::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::key::{PresharedKey, PrivateKey, PublicKey, wipe_dead_stack};
 use crate::peer::{PeerConfig, PeerStats};
 use crate::time::Instant;
 use crate::timers::Timings;
@@ -116,6 +116,18 @@ impl<E: Endpoint> Tunnel<E> {
         now: Instant,
     ) -> Result<Self, ConfigError> {
         timings.validate()?;
+        let tunnel = Self::assemble(private_key, peer, timings, now);
+        wipe_dead_stack();
+        tunnel
+    }
+
+    #[inline(never)]
+    fn assemble(
+        private_key: &PrivateKey,
+        peer: &PeerConfig<'_, E>,
+        timings: Timings,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
         let single = Single::new(peer)?;
         let engine = Engine::new(Some(private_key.expose()), single, timings, now);
         if engine.own_public() == Some(peer.public_key.as_bytes()) {

@@ -19,6 +19,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
 use super::secret::Secret;
+use crate::key::wipe_dead_stack;
 
 /// A private key, static or ephemeral; erased on drop.
 #[derive(Clone)]
@@ -44,6 +45,13 @@ impl Private {
 
     /// Computes the public key. Costs one fixed-base multiplication.
     pub(crate) fn public(&self) -> [u8; 32] {
+        let public = self.multiply_base();
+        wipe_dead_stack();
+        public
+    }
+
+    #[inline(never)]
+    fn multiply_base(&self) -> [u8; 32] {
         PublicKey::from(&self.0).to_bytes()
     }
 
@@ -52,13 +60,20 @@ impl Private {
     /// Returns `None` when the result is all zero, which means that `their_public` is of low order
     /// and contributes nothing; the test takes constant time. Costs one variable-base multiplication.
     pub(crate) fn diffie_hellman(&self, their_public: &[u8; 32]) -> Option<Secret<32>> {
+        let shared = self.multiply(their_public);
+        wipe_dead_stack();
+        (!shared.ct_eq(&Secret::zeroed())).then_some(shared)
+    }
+
+    #[inline(never)]
+    fn multiply(&self, point: &[u8; 32]) -> Secret<32> {
         #[cfg(target_arch = "x86_64")]
         let shared = self
-            .multiply_edwards(their_public)
-            .unwrap_or_else(|| self.multiply_montgomery(their_public));
+            .multiply_edwards(point)
+            .unwrap_or_else(|| self.multiply_montgomery(point));
         #[cfg(not(target_arch = "x86_64"))]
-        let shared = self.multiply_montgomery(their_public);
-        (!shared.ct_eq(&Secret::zeroed())).then_some(shared)
+        let shared = self.multiply_montgomery(point);
+        shared
     }
 
     fn multiply_montgomery(&self, point: &[u8; 32]) -> Secret<32> {

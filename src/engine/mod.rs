@@ -18,6 +18,7 @@ use crate::event::{Endpoint, Env, PeerId};
 use crate::handshake::Identity;
 use crate::ip;
 use crate::job::{Control, Draft, OpenJob, Opened, Outgoing, Place, Refused, SealFailure, SealJob};
+use crate::key::wipe_dead_stack;
 use crate::peer::Peer;
 use crate::session::Store;
 use crate::time::Instant;
@@ -138,6 +139,12 @@ impl<P> Engine<P> {
     }
 
     pub(crate) fn set_identity(&mut self, private: Option<&[u8; 32]>) {
+        self.replace_identity(private);
+        wipe_dead_stack();
+    }
+
+    #[inline(never)]
+    fn replace_identity(&mut self, private: Option<&[u8; 32]>) {
         self.identity = private.map(|private| {
             let identity = Identity::new(private);
             let checker = Checker::new(&identity.public);

@@ -25,7 +25,7 @@ use crate::error::{ConfigError, Drops, Rejected, SealError};
 use crate::event::{Endpoint, Env, Event, PeerId, Transmit};
 use crate::handshake::HandshakeJob;
 use crate::job::{OpenJob, Opened, Outgoing, Refused, SealFailure, SealJob, Sealed};
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{PrivateKey, PublicKey, wipe_dead_stack};
 use crate::peer::{Peer, PeerConfig};
 use crate::time::Instant;
 use crate::timers::Timings;
@@ -71,6 +71,13 @@ impl<E: Endpoint> Interface<E> {
     }
 
     fn build(private_key: Option<&PrivateKey>, timings: Timings, now: Instant) -> Self {
+        let interface = Self::assemble(private_key, timings, now);
+        wipe_dead_stack();
+        interface
+    }
+
+    #[inline(never)]
+    fn assemble(private_key: Option<&PrivateKey>, timings: Timings, now: Instant) -> Self {
         let private_key = private_key.map(PrivateKey::expose);
         Self {
             engine: Engine::new(private_key, Many::new(), timings, now),
