@@ -148,13 +148,13 @@ impl Delivery {
                 let (buffer, range) = opened.into_parts();
                 let packet = buffer.get_mut(range).unwrap_or_default();
                 if !packet.is_empty() {
-                    packets.push((packet, tos));
+                    ip::ecn_decapsulate(tos, packet);
+                    packets.push(packet);
                 }
             }
         }
         state.settle(now, out, &node.counters);
         drop(state);
-        let mut packets: Vec<_> = packets.into_iter().map(with_marks).collect();
         for group in packets.chunks_mut(GROUP) {
             self.write(node, group);
         }
@@ -209,12 +209,6 @@ fn write_apart(node: &Node, group: &Group<'_>, packets: &[&mut [u8]]) {
         cut.write(index, &mut packet);
         node.deliver_packet(&packet);
     }
-}
-
-/// Carries a congestion mark of the outer header into the packet.
-fn with_marks((packet, tos): (&mut [u8], u8)) -> &mut [u8] {
-    ip::ecn_decapsulate(tos, packet);
-    packet
 }
 
 impl Default for Inbound {

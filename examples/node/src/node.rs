@@ -184,9 +184,7 @@ impl Node {
         let mut state = self.state();
         let now = clock::now();
         let result = f(&mut state, now);
-        if state.is_up {
-            state.settle(now, &mut out, &self.counters);
-        }
+        state.settle(now, &mut out, &self.counters);
         drop(state);
         self.deliver(&mut out);
         result

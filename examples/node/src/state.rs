@@ -1,7 +1,8 @@
 //! What the threads share: the interface behind a lock, and what comes out of it.
 //!
 //! The lock is held for the short steps only: to find keys and reserve counters for a batch, and to
-//! believe what was opened. All ciphers, multiplications and system calls run outside of it.
+//! believe what was opened. Ciphers, multiplications and what moves packets run outside of it; the timer
+//! is set and the port opened under it, which is rare.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
