@@ -16,6 +16,7 @@
 
 use quietwire::{PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::record::NextKey;
 
@@ -155,7 +156,7 @@ impl Identity {
         // The place is told, and not the text at it.
         let place =
             |why: serde_json::Error| format!("line {}, column {}", why.line(), why.column());
-        let form: Form = serde_json::from_str(text)
+        let form: Form<'_> = serde_json::from_str(text)
             .map_err(|why| format!("it is no identity: see {}", place(why)))?;
         let key = |field: &str, text: &str| {
             PrivateKey::from_base64(text).map_err(|_| format!("`{field}` is no key"))
@@ -164,13 +165,13 @@ impl Identity {
             return Err("`generation` is out of range".into());
         }
         let next = form.next.map(|next| {
-            key("next.private_key", &next.private_key).map(|key| Next {
+            key("next.private_key", next.private_key).map(|key| Next {
                 key,
                 switch_at: next.switch_at,
             })
         });
         Ok(Self {
-            key: key("private_key", &form.private_key)?,
+            key: key("private_key", form.private_key)?,
             generation: form.generation,
             since: form.since,
             used_since: form.used_since,
@@ -178,20 +179,30 @@ impl Identity {
         })
     }
 
-    /// Everything, private keys included.
+    /// Everything, private keys included; the text is wiped when dropped.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub fn to_json(&self) -> Zeroizing<String> {
+        let key = self.key.to_base64();
+        let next_key = self.next.as_ref().map(|next| next.key.to_base64());
         let form = Form {
-            private_key: self.key.to_base64().to_string(),
+            private_key: key.as_str(),
             generation: self.generation,
             since: self.since,
             used_since: self.used_since,
-            next: self.next.as_ref().map(|next| NextForm {
-                private_key: next.key.to_base64().to_string(),
-                switch_at: next.switch_at,
-            }),
+            next: self
+                .next
+                .as_ref()
+                .zip(next_key.as_ref())
+                .map(|(next, key)| NextForm {
+                    private_key: key.as_str(),
+                    switch_at: next.switch_at,
+                }),
         };
-        serde_json::to_string_pretty(&form).unwrap_or_default()
+        // It never grows, which would leave keys in the memory that it had.
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_JSON));
+        let written = serde_json::to_writer_pretty(&mut *text, &form);
+        debug_assert!(written.is_ok() && text.capacity() == MAX_JSON);
+        Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
     }
 
     fn with_next(&self, next: Option<Next>) -> Self {
@@ -202,19 +213,23 @@ impl Identity {
     }
 }
 
+/// Longer than any identity: two keys, four numbers, and their names.
+const MAX_JSON: usize = 1024;
+
+/// Borrows the keys, so that there are no copies to wipe.
 #[derive(Serialize, Deserialize)]
-struct Form {
-    private_key: String,
+struct Form<'t> {
+    private_key: &'t str,
     generation: u64,
     since: u64,
     used_since: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    next: Option<NextForm>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    next: Option<NextForm<'t>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct NextForm {
-    private_key: String,
+struct NextForm<'t> {
+    private_key: &'t str,
     switch_at: u64,
 }
 

@@ -16,13 +16,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use quietwire::PresharedKey;
+use zeroize::Zeroizing;
 
 use crate::plan::Known;
 use crate::record::{Record, check_name};
@@ -186,7 +187,8 @@ impl Store {
         PresharedKey::from_base64(text.trim()).map_err(|why| failed(why.to_string()))
     }
 
-    fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
+    /// What a file holds. It may be a key, so it is wiped when dropped.
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, StoreError> {
         let path = self.folder.join(name);
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -200,8 +202,12 @@ impl Store {
         if metadata.len() > MAX_FILE {
             return Err(StoreError::content(&path, "it is too long".into()));
         }
-        let text = fs::read_to_string(&path);
-        text.map(Some).map_err(StoreError::new("reading", &path))
+        // With room for all of it, because what grows leaves copies.
+        let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
+        let mut text = Zeroizing::new(String::with_capacity(room));
+        let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
+        read.map(|_| Some(text))
+            .map_err(StoreError::new("reading", &path))
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
