@@ -13,6 +13,7 @@ use quietwire_node::path::Path;
 use quietwire_node::state::State;
 use tracing::{info, warn};
 
+use crate::keys::new_preshared_key;
 use crate::plan::DesiredPeer;
 
 /// What has been applied so far.
@@ -52,19 +53,19 @@ impl Applied {
         &self.entries
     }
 
-    /// Applies the peers that the plan wants. `psk` gives the preshared key with a node, `unix_time` is our
-    /// clock, in seconds.
+    /// Applies the peers that the plan wants. `psk` gives the preshared key with a node, or nothing where it
+    /// cannot be read: then the former one stays, or no session comes about. `unix_time` is our clock, in seconds.
     pub fn apply(
         &mut self,
         node: &Node,
         peers: &[DesiredPeer],
         keepalive: u16,
         unix_time: u64,
-        psk: impl Fn(&str) -> PresharedKey,
+        psk: impl Fn(&str) -> Option<PresharedKey>,
     ) {
         let mut wanted = BTreeMap::new();
         for peer in peers {
-            let psk = psk(&peer.name);
+            let psk = psk(&peer.name).unwrap_or_else(|| self.former_psk(&peer.name));
             if let Some(next) = peer.next {
                 // By our clock the key may be in use: if it is, the greeting finds out.
                 let is_due = next.switch_at <= unix_time;
@@ -88,6 +89,14 @@ impl Applied {
             wanted.insert(peer.key, want);
         }
         node.change(|state, now| self.follow(state, now, peers, &wanted, node));
+    }
+
+    /// The preshared key with a node as it was, or else one that nobody has. None at all would be weaker than
+    /// what the operator asked for.
+    fn former_psk(&self, name: &str) -> PresharedKey {
+        let mut entries = self.entries.values();
+        let former = entries.find(|entry| entry.name == name);
+        former.map_or_else(new_preshared_key, |entry| entry.psk.clone())
     }
 
     fn follow(
@@ -252,4 +261,28 @@ fn adjust(state: &mut State, now: Instant, key: &PublicKey, entry: &mut Entry, w
 fn prefixes(state: &State, id: PeerId) -> Vec<Cidr> {
     let of = |peer: PeerRef<'_, Path>| peer.allowed_ips().collect();
     state.interface.peer(id).map(of).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preshared_key_that_cannot_be_read_is_never_none() {
+        let psk = PresharedKey::from_bytes([7; 32]);
+        let entry = Entry {
+            name: "b".into(),
+            generation: 1,
+            is_next: false,
+            id: PeerId::default(),
+            endpoint: None,
+            psk: psk.clone(),
+        };
+        let key = PrivateKey::from_bytes([1; 32]).public_key();
+        let applied = Applied {
+            entries: [(key, entry)].into(),
+        };
+        assert!(applied.former_psk("b").ct_eq(&psk));
+        assert!(!applied.former_psk("c").is_none());
+    }
 }

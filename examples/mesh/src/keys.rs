@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quietwire::PrivateKey;
+use quietwire::{PresharedKey, PrivateKey};
 use tracing::{error, info, warn};
 
 use crate::mesh::{LOOK_INTERVAL, Mesh, unix_time};
@@ -102,4 +102,10 @@ impl Mesh {
 #[must_use]
 pub fn new_key() -> PrivateKey {
     PrivateKey::generate(&mut quietwire::rand_core::UnwrapErr(getrandom::SysRng))
+}
+
+/// A preshared key from the system's randomness.
+#[must_use]
+pub fn new_preshared_key() -> PresharedKey {
+    PresharedKey::generate(&mut quietwire::rand_core::UnwrapErr(getrandom::SysRng))
 }

@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use quietwire::PresharedKey;
 use quietwire_node::node::Node;
 use tracing::{error, info, warn};
 
@@ -58,7 +57,13 @@ pub struct Mesh {
     pub(crate) ordered: Option<String>,
     pub(crate) published: Option<String>,
     pub(crate) problem: Option<String>,
+    /// Why what is known could not be written.
+    pub(crate) disk_problem: Option<String>,
     pub(crate) rotations: u64,
+    /// Whether what is known is not on the disk yet.
+    unkept: bool,
+    /// When what is known was last written, or that was tried.
+    wrote: Option<Instant>,
     /// When our record was last put back after somebody had changed it.
     restored: Option<Instant>,
     /// Since when the directory has another record of ours than we have published.
@@ -73,6 +78,9 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The directory may tell of a record of ours that we have replaced since.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// What is known is not written more often than this.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often what nobody tells is looked at: the outer path's MTU.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -130,7 +138,10 @@ impl Mesh {
             ordered: None,
             published: None,
             problem: None,
+            disk_problem: None,
             rotations: 0,
+            unkept: false,
+            wrote: None,
             restored: None,
             noticed: None,
             has_heard: false,
@@ -147,7 +158,10 @@ impl Mesh {
                 self.follow_mtu();
                 look = Instant::now() + LOOK_INTERVAL;
             }
-            let due = self.rotate_if_due().min(self.restore());
+            let due = self
+                .rotate_if_due()
+                .min(self.restore())
+                .min(self.keep_known());
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
             match inbox.recv_timeout(wait) {
@@ -251,6 +265,35 @@ impl Mesh {
         LOOK_INTERVAL
     }
 
+    /// Writes what is known of others if it has changed, once in a while; how long nothing is due. When all
+    /// nodes of a large mesh change their keys, every change as a file of its own would keep the disk busy.
+    fn keep_known(&mut self) -> Duration {
+        if !self.unkept {
+            return LOOK_INTERVAL;
+        }
+        let since = self.wrote.map(|at| at.elapsed());
+        if let Some(left) = since.and_then(|since| KEEP_INTERVAL.checked_sub(since)) {
+            return left;
+        }
+        let kept = self.store.set_known(&self.known);
+        self.wrote = Some(Instant::now());
+        self.unkept = kept.is_err();
+        let problem = kept.err().map(|why| why.to_string());
+        match (&self.disk_problem, &problem) {
+            (None, Some(why)) => {
+                error!("what is known of others is not kept for a restart: {why}");
+            }
+            (Some(_), None) => info!("what is known of others is kept for a restart again"),
+            _ => {}
+        }
+        self.disk_problem = problem;
+        if self.unkept {
+            KEEP_INTERVAL
+        } else {
+            LOOK_INTERVAL
+        }
+    }
+
     fn note(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Published(record) => {
@@ -304,9 +347,7 @@ impl Mesh {
         self.refusals = plan.refusals;
         if plan.known != self.known {
             self.known = plan.known;
-            if let Err(why) = self.store.set_known(&self.known) {
-                error!("what is known of others is not kept for a restart: {why}");
-            }
+            self.unkept = true;
         }
         self.peers = peers(&self.known, &self.config.endpoints);
         self.apply();
@@ -320,10 +361,9 @@ impl Mesh {
     pub(crate) fn apply(&mut self) {
         let store = &self.store;
         let psk = |name: &str| {
-            store.preshared_key(name).unwrap_or_else(|why| {
-                error!("{why}");
-                PresharedKey::NONE
-            })
+            let read = store.preshared_key(name);
+            read.inspect_err(|why| error!("{name}: its preshared key: {why}"))
+                .ok()
         };
         let keepalive = self.config.keepalive;
         self.applied

@@ -117,7 +117,7 @@ pub fn render(status: &Status) -> String {
     out.0
 }
 
-fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 8] {
+fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 9] {
     let is_reached = status.directory_problem.is_none();
     [
         (
@@ -129,6 +129,11 @@ fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 8] {
             "directory_up",
             "Whether the directory can be reached.",
             flag(is_reached),
+        ),
+        (
+            "state_kept",
+            "Whether what is known of others is on the disk, for a restart.",
+            flag(status.disk_problem.is_none()),
         ),
         (
             "record_published",

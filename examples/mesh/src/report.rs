@@ -40,6 +40,7 @@ impl Mesh {
             mtu_advice: self.advice.iter().map(ToString::to_string).collect(),
             is_enabled: self.is_enabled,
             directory_problem: self.problem.clone(),
+            disk_problem: self.disk_problem.clone(),
             is_published: self.is_published(),
             peers,
             refusals: self.refusals.iter().map(refusal).collect(),

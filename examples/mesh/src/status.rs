@@ -27,6 +27,9 @@ pub struct Status {
     pub is_enabled: bool,
     /// Why the directory cannot be reached, if so.
     pub directory_problem: Option<String>,
+    /// Why what is known of others is not on the disk, if so.
+    #[serde(default)]
+    pub disk_problem: Option<String>,
     /// Whether the directory has our record as it is.
     pub is_published: bool,
     /// The other nodes.
@@ -142,6 +145,12 @@ impl Status {
                 "the directory cannot be reached: {why}; the mesh goes on as it is"
             );
         }
+        if let Some(why) = &self.disk_problem {
+            let _ = writeln!(
+                out,
+                "what is known of others is not kept for a restart: {why}"
+            );
+        }
         for advice in &self.mtu_advice {
             let _ = writeln!(out, "warning: {advice}");
         }
@@ -238,6 +247,7 @@ mod tests {
             peers: vec![peer("b", Some(7.0)), peer("a-long-name", None)],
             refusals: vec![refusal],
             directory_problem: Some("gone".into()),
+            disk_problem: Some("full".into()),
             ..Status::default()
         };
         let table = status.to_table();
@@ -256,6 +266,7 @@ mod tests {
         assert!(lines[3].contains("never"), "{table}");
         assert!(
             table.contains("cannot be reached: gone")
+                && table.contains("for a restart: full")
                 && table.contains("refused: evil: malformed; its")
         );
     }
