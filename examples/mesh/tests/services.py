@@ -126,6 +126,8 @@ class MariaDB(Service):
         "/usr/lib/galera/libgalera_smm.so": "galera-4", "rsync": "rsync", "lsof": "lsof",
     }
     PORT = 3306
+    # As root, the rsync with which Galera hands over its data would write as nobody.
+    ACCOUNT = "mysql"
     USER = DATABASE = "app"
     PASSWORD = "app-in-a-lab"
 
@@ -135,13 +137,16 @@ class MariaDB(Service):
 
     def start(self):
         cluster = len(self.hosts) > 1
+        # The server gives up being root, and has to reach its files then.
+        self.hosts[0].place.lab.work.chmod(0o711)
         self._make_data(self.folder / "1")
         for host in self.hosts:
             folder = self.folder / str(self.hosts.index(host) + 1)
             # The others get their data from the first, over the network.
             folder.mkdir(exist_ok=True)
+            shutil.chown(folder, self.ACCOUNT)
             self.run(
-                host, "mariadbd", "--no-defaults", "--user=root", f"--datadir={folder}", f"--bind-address={host.address}",
+                host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}", f"--bind-address={host.address}",
                 f"--port={self.PORT}", f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve",
                 "--innodb-log-file-size=8M", *(self._galera(host) if cluster else []), *self.options,
             )
@@ -157,7 +162,7 @@ class MariaDB(Service):
             f"create table {self.DATABASE}.markers (id int primary key auto_increment, marker varchar(80));\n"
         )
         execute("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
-                "--user=root", f"--datadir={folder}", "--innodb-log-file-size=8M", f"--extra-file={setup}", timeout=60)
+                f"--user={self.ACCOUNT}", f"--datadir={folder}", "--innodb-log-file-size=8M", f"--extra-file={setup}", timeout=60)
 
     def _galera(self, host):
         own, members = host.address, ",".join(other.address for other in self.hosts)
