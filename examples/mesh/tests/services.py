@@ -5,9 +5,14 @@ files in a folder of its own; the lab ends it. Its real client writes and reads.
 one host. Nothing here knows whether there is a mesh: an address is what a host is told to listen on.
 """
 
+import base64
+import hashlib
+import json
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +20,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "node" / "tests"))
 
-from lab import Failure, Place, execute, wait_until  # noqa: E402
+from lab import Failure, Place, execute, expect, wait_until  # noqa: E402
 
 
 class Host(NamedTuple):
@@ -37,6 +42,17 @@ class Service:
         self.processes = []
         self.folder.mkdir(parents=True)
 
+    @property
+    def other(self):
+        """The host that is read from: another one than is written to, where there are more."""
+        return self.hosts[min(1, len(self.hosts) - 1)]
+
+    def own_folder(self, host):
+        """A folder for what a host stores."""
+        made = self.folder / str(host.place.number)
+        made.mkdir(exist_ok=True)
+        return made
+
     @classmethod
     def missing(cls):
         """The packages that are not installed."""
@@ -48,9 +64,11 @@ class Service:
     def run(self, host, *command, env=None):
         """Starts a server. Its log is one of the lab's, and is shown after a failure."""
         number = host.place.number
-        log = host.place.lab.work / f"{type(self).__name__.lower()}-{number}.log"
-        process = host.place.start(*command, log=log, env={**os.environ, "HOME": str(self.folder), **(env or {})})
+        process = host.place.start(*command, log=self.log(host), env={**os.environ, "HOME": str(self.folder), **(env or {})})
         self.processes.append((f"{type(self).__name__} on host {number}", process))
+
+    def log(self, host):
+        return host.place.lab.work / f"{type(self).__name__.lower()}-{host.place.number}.log"
 
     def client(self, place, *command, **options):
         """What a client prints."""
@@ -98,11 +116,9 @@ class Redis(Service):
     def start(self):
         first = self.hosts[0]
         for host in self.hosts:
-            folder = self.folder / str(host.place.number)
-            folder.mkdir()
             more = [] if host is first else ["--replicaof", first.address, self.PORT]
             self.run(host, "redis-server", "--bind", host.address, "--port", self.PORT, "--protected-mode", "no",
-                     "--dir", folder, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", 0, *more)
+                     "--dir", self.own_folder(host), "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", 0, *more)
 
     def command(self, host, *words):
         return ["redis-cli", "-h", host.address, "-p", self.PORT, *words]
@@ -115,7 +131,7 @@ class Redis(Service):
         self.client(place, *self.command(self.hosts[0], "set", "marker", marker))
 
     def read(self, place):
-        return self.client(place, *self.command(self.hosts[-1], "get", "marker"))
+        return self.client(place, *self.command(self.other, "get", "marker"))
 
 
 class MariaDB(Service):
@@ -139,11 +155,10 @@ class MariaDB(Service):
         cluster = len(self.hosts) > 1
         # The server gives up being root, and has to reach its files then.
         self.hosts[0].place.lab.work.chmod(0o711)
-        self._make_data(self.folder / "1")
+        # The others get their data from the first, over the network.
+        self._make_data(self.own_folder(self.hosts[0]))
         for host in self.hosts:
-            folder = self.folder / str(self.hosts.index(host) + 1)
-            # The others get their data from the first, over the network.
-            folder.mkdir(exist_ok=True)
+            folder = self.own_folder(host)
             shutil.chown(folder, self.ACCOUNT)
             self.run(
                 host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}", f"--bind-address={host.address}",
@@ -196,4 +211,343 @@ class MariaDB(Service):
 
     def read(self, place):
         # The node that is asked may still have what the others have agreed on before it.
-        return self.query(place, self.hosts[-1], "set session wsrep_sync_wait = 1; select marker from markers")
+        return self.query(place, self.other, "set session wsrep_sync_wait = 1; select marker from markers")
+
+
+class RabbitMQ(Service):
+    """A broker, or a cluster of one on every host, whose queues are mirrored to all."""
+
+    NEEDS = {"/usr/lib/rabbitmq/bin/rabbitmq-server": "rabbitmq-server", "amqp-publish": "amqp-tools"}
+    PORT = 5672
+    USER, PASSWORD = "app", "app-in-a-lab"
+
+    def start(self):
+        cookie = self.folder / ".erlang.cookie"
+        cookie.touch(0o400)
+        cookie.write_text("OF-A-LAB-THAT-IS-GONE-IN-A-MINUTE")
+        definitions = self.folder / "definitions.json"
+        definitions.write_text(json.dumps(self._definitions()))
+        (self.folder / "plugins").write_text("[].")
+        (self.folder / "nothing.conf").touch()
+        for host in self.hosts:
+            folder = self.own_folder(host)
+            lines = [
+                f"listeners.tcp.1 = {host.address}:{self.PORT}", f"load_definitions = {definitions}",
+                "cluster_formation.peer_discovery_backend = classic_config", "log.console = true", "log.file = false",
+            ]
+            seeds = dict.fromkeys([self.hosts[0], host])
+            lines += [f"cluster_formation.classic_config.nodes.{number} = {self._name(seed)}"
+                      for number, seed in enumerate(seeds, 1)]
+            (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+            self.run(host, "/usr/lib/rabbitmq/bin/rabbitmq-server", env=self._environment(host, folder))
+            # Two that wait for the first may hold the lock that it needs, and become a cluster without it.
+            if host is self.hosts[0]:
+                wait_until(lambda: self._has_started(host), 60, "the first node of RabbitMQ did not start")
+
+    def _has_started(self, host):
+        # `rabbitmqctl` would take seconds of the processor for each question.
+        return "Server startup complete" in self.log(host).read_text(errors="replace")
+
+    @staticmethod
+    def _name(host):
+        return f"rabbit@{host.address}"
+
+    def _environment(self, host, folder):
+        numbers = host.address.replace(".", ",")
+        return {
+            "RABBITMQ_NODENAME": self._name(host), "RABBITMQ_USE_LONGNAME": "true",
+            # The port mapper of Erlang, which the first node of a host starts and nobody ends but the lab.
+            "ERL_EPMD_ADDRESS": host.address,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{{numbers}}}",
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"), "RABBITMQ_LOG_BASE": str(folder),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "nothing.conf"),
+            "RABBITMQ_MNESIA_BASE": str(folder), "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"), "RABBITMQ_LOGS": "-",
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder), "RABBITMQ_SCHEMA_DIR": str(folder),
+        }
+
+    def _definitions(self):
+        salt = b"lab."
+        password = base64.b64encode(salt + hashlib.sha256(salt + self.PASSWORD.encode()).digest()).decode()
+        allow = {"configure": ".*", "write": ".*", "read": ".*"}
+        return {
+            "users": [{"name": self.USER, "password_hash": password, "tags": "administrator",
+                       "hashing_algorithm": "rabbit_password_hashing_sha256"}],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": self.USER, "vhost": "/", **allow}],
+            "policies": [{"vhost": "/", "name": "mirrored", "pattern": "", "apply-to": "queues", "priority": 0,
+                          "definition": {"ha-mode": "all", "ha-sync-mode": "automatic"}}],
+        }
+
+    def is_ready(self):
+        return all(self._has_started(host) and self._has_all(host) for host in self.hosts)
+
+    def _has_all(self, host):
+        said = self.log(host).read_text(errors="replace")
+        return all(f"rabbit on node '{self._name(other)}' up" in said for other in self.hosts if other is not host)
+
+    def command(self, host, program, *words):
+        return [program, "--url", f"amqp://{self.USER}:{self.PASSWORD}@{host.address}:{self.PORT}", *words]
+
+    def write(self, place, marker):
+        self.client(place, *self.command(self.hosts[0], "amqp-declare-queue", "--queue=markers", "--durable"))
+        self.client(place, *self.command(self.hosts[0], "amqp-publish", "--routing-key=markers", f"--body={marker}"))
+
+    def read(self, place):
+        return self.client(place, *self.command(self.other, "amqp-get", "--queue=markers"))
+
+
+class Memcached(Service):
+    """One server."""
+
+    NEEDS = {"memcached": "memcached", "memccp": "libmemcached-tools", "memccat": "libmemcached-tools"}
+    PORT = 11211
+
+    def start(self):
+        for host in self.hosts[:1]:
+            self.run(host, "memcached", "-u", "root", "-l", host.address, "-p", self.PORT, "-U", 0, "-m", 16)
+
+    def is_ready(self):
+        return listens(self.hosts[0], self.PORT)
+
+    def command(self, program, *words):
+        return [program, f"--servers={self.hosts[0].address}:{self.PORT}", *words]
+
+    def write(self, place, marker):
+        (self.folder / "marker").write_text(marker)
+        self.client(place, *self.command("memccp", self.folder / "marker"))
+
+    def read(self, place):
+        return self.client(place, *self.command("memccat", "marker"))
+
+
+class PowerDNS(Service):
+    """A primary, and secondaries that take the zone from it; written by dynamic updates (RFC 2136)."""
+
+    SCHEMA = Path("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
+    NEEDS = {
+        "pdns_server": "pdns-server", str(SCHEMA): "pdns-backend-sqlite3", "nsupdate": "bind9-dnsutils",
+        "dig": "bind9-dnsutils",
+    }
+    PORT = 53
+    ZONE = "lab.test"
+
+    def start(self):
+        for host in self.hosts:
+            folder = self.own_folder(host)
+            database = folder / "zones.sqlite3"
+            with sqlite3.connect(database) as tables:
+                tables.executescript(self.SCHEMA.read_text())
+            tables.close()
+            settings = {
+                "launch": "gsqlite3", "gsqlite3-database": database, "local-address": host.address,
+                "local-port": self.PORT, "socket-dir": folder, "cache-ttl": 0, "query-cache-ttl": 0,
+                "negquery-cache-ttl": 0, "zone-cache-refresh-interval": 0, **self.settings(host),
+            }
+            (folder / "pdns.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+            self.prepare(host)
+            self.run(host, "pdns_server", f"--config-dir={folder}", "--guardian=no", "--daemon=no", "--disable-syslog")
+
+    def settings(self, host):
+        if host is not self.hosts[0]:
+            return {"secondary": "yes", "xfr-cycle-interval": 1}
+        return {"primary": "yes", "dnsupdate": "yes", "allow-dnsupdate-from": "0.0.0.0/0",
+                "allow-axfr-ips": "0.0.0.0/0", "only-notify": "0.0.0.0/0", "xfr-cycle-interval": 1}
+
+    def prepare(self, host):
+        """The zone, with all hosts as its name servers, so that the secondaries are told of a change."""
+        util = ["pdnsutil", f"--config-dir={self.own_folder(host)}"]
+        if host is not self.hosts[0]:
+            self.client(host.place, *util, "create-secondary-zone", self.ZONE, f"{self.hosts[0].address}:{self.PORT}")
+            return
+        names = [f"ns{number}.{self.ZONE}" for number, _ in enumerate(self.hosts, 1)]
+        self.client(host.place, *util, "create-zone", self.ZONE, names[0])
+        self.client(host.place, *util, "replace-rrset", self.ZONE, "@", "NS", 60, *(f"{name}." for name in names))
+        for name, other in zip(names, self.hosts):
+            self.client(host.place, *util, "add-record", self.ZONE, name.partition(".")[0], "A", 60, other.address)
+        self.client(host.place, *util, "set-kind", self.ZONE, "primary")
+        self.client(host.place, *util, "set-meta", self.ZONE, "NOTIFY-DNSUPDATE", 1)
+
+    def dig(self, place, host, *words):
+        return self.says(place, "dig", f"@{host.address}", "-p", self.PORT, "+short", "+tries=1", "+time=2", *words)
+
+    def is_ready(self):
+        return all("ns1" in self.dig(host.place, host, self.ZONE, "NS") for host in self.hosts)
+
+    def write(self, place, marker):
+        self.client(place, "nsupdate", given=(
+            f"server {self.hosts[0].address} {self.PORT}\nzone {self.ZONE}\n"
+            f'update add marker.{self.ZONE} 60 TXT "{marker}"\nsend\n'
+        ))
+
+    def read(self, place):
+        found = []
+
+        def told():
+            found[:] = [self.dig(place, self.other, f"marker.{self.ZONE}", "TXT")]
+            return found[0]
+
+        wait_until(told, 15, "the secondary has not taken the change over")
+        return found[0]
+
+
+class HttpApi(PowerDNS):
+    """PowerDNS's REST API, the one that orchestrators of DNS use; what it has stored is also asked for by DNS."""
+
+    NEEDS = {**PowerDNS.NEEDS, "curl": "curl"}
+    PORT = 5300
+    API = 8081
+    KEY = "key-of-a-lab"
+
+    def settings(self, host):
+        return {"api": "yes", "api-key": self.KEY, "webserver-address": host.address, "webserver-port": self.API,
+                "webserver-allow-from": "0.0.0.0/0"}
+
+    def prepare(self, host):
+        pass
+
+    def is_ready(self):
+        return listens(self.hosts[0], self.API)
+
+    def curl(self, place, method, path, body=None):
+        more = ["--header", "Content-Type: application/json", "--data", json.dumps(body)] if body else []
+        return self.client(
+            place, "curl", "--silent", "--show-error", "--fail-with-body", "--max-time", 10, "--request", method,
+            "--header", f"X-API-Key: {self.KEY}", *more,
+            f"http://{self.hosts[0].address}:{self.API}/api/v1/servers/localhost/zones{path}",
+        )
+
+    def write(self, place, marker):
+        self.curl(place, "POST", "", {"name": f"{self.ZONE}.", "kind": "Native", "nameservers": [f"ns1.{self.ZONE}."]})
+        record = {"name": f"marker.{self.ZONE}.", "type": "TXT", "ttl": 60, "changetype": "REPLACE",
+                  "records": [{"content": f'"{marker}"', "disabled": False}]}
+        self.curl(place, "PATCH", f"/{self.ZONE}.", {"rrsets": [record]})
+
+    def read(self, place):
+        by_http = self.curl(place, "GET", f"/{self.ZONE}.")
+        by_dns = self.dig(place, self.hosts[0], f"marker.{self.ZONE}", "TXT").strip().strip('"')
+        expect(by_dns and by_dns in by_http, f"the API and DNS do not say the same: {by_http} and {by_dns}")
+        return by_dns
+
+
+class ZooKeeper(Service):
+    """A server, or an ensemble with one on every host."""
+
+    NEEDS = {
+        "/usr/share/zookeeper/bin/zkCli.sh": "zookeeper", "/usr/share/java/zookeeper.jar": "libzookeeper-java",
+        "java": "default-jre-headless",
+    }
+    PORT = 2181
+
+    def java(self):
+        """Options of every Java process: small, soon up, and without files elsewhere."""
+        return ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", f"-Duser.home={self.folder}",
+                f"-Dlog4j.configuration=file:{self.folder}/log4j.properties"]
+
+    def start(self):
+        (self.folder / "log4j.properties").write_text(
+            "log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n"
+            "log4j.appender.out.target=System.err\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
+            "log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %-5p %c{1} %m%n\n"
+        )
+        cluster = [f"server.{other.place.number}={other.address}:2888:3888" for other in self.hosts]
+        for host in self.hosts:
+            folder = self.own_folder(host)
+            (folder / "myid").write_text(f"{host.place.number}\n")
+            lines = [
+                f"dataDir={folder}", f"clientPortAddress={host.address}", f"clientPort={self.PORT}", "tickTime=1000",
+                "initLimit=20", "syncLimit=10", "admin.enableServer=false", "4lw.commands.whitelist=srvr",
+                *(cluster if len(cluster) > 1 else []),
+            ]
+            (folder / "zoo.cfg").write_text("\n".join(lines) + "\n")
+            self.run(host, "java", *self.java(), "-cp", "/usr/share/java/zookeeper.jar",
+                     "org.apache.zookeeper.server.quorum.QuorumPeerMain", folder / "zoo.cfg")
+
+    def mode(self, host):
+        """What a server is: leader, follower, standalone, or nothing yet."""
+        try:
+            with host.place.open(kind=socket.SOCK_STREAM) as asking:
+                asking.settimeout(2)
+                asking.connect((host.address, self.PORT))
+                asking.sendall(b"srvr")
+                said = b""
+                while block := asking.recv(4096):
+                    said += block
+        except OSError:
+            return None
+        found = re.search(rb"Mode: (\w+)", said)
+        return found and found[1].decode()
+
+    def is_ready(self):
+        modes = sorted(str(self.mode(host)) for host in self.hosts)
+        return modes == (["follower"] * (len(modes) - 1) + ["leader"] if len(modes) > 1 else ["standalone"])
+
+    def command(self, host, *words):
+        return ["env", f"CLIENT_JVMFLAGS={' '.join(self.java())}", "/usr/share/zookeeper/bin/zkCli.sh",
+                "-server", f"{host.address}:{self.PORT}", *words]
+
+    def write(self, place, marker):
+        self.client(place, *self.command(self.hosts[0], "create", "/marker", marker))
+
+    def read(self, place):
+        return self.client(place, *self.command(self.other, "get", "/marker"))
+
+
+class Prometheus(Service):
+    """Prometheus on the first host, node exporters on the others.
+
+    What is written is a metric for node exporter's textfile collector, so it crosses twice: to Prometheus, which is
+    compressed, and to who asks Prometheus.
+    """
+
+    NEEDS = {"prometheus": "prometheus", "prometheus-node-exporter": "prometheus-node-exporter", "curl": "curl"}
+    PORT, EXPORTER = 9090, 9100
+
+    def __init__(self, folder, hosts, more=None):
+        """`more` are further jobs: a list of targets for each name."""
+        super().__init__(folder, hosts)
+        self.jobs = {"node": [f"{host.address}:{self.EXPORTER}" for host in self.hosts[1:]], **(more or {})}
+
+    def start(self):
+        first = self.hosts[0]
+        folder = self.own_folder(first)
+        config = {
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": [{"job_name": name, "static_configs": [{"targets": targets}]}
+                               for name, targets in self.jobs.items()],
+        }
+        # JSON is YAML too.
+        (folder / "prometheus.yml").write_text(json.dumps(config))
+        self.run(first, "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+                 f"--web.listen-address={first.address}:{self.PORT}")
+        for host in self.hosts[1:]:
+            self.run(host, "prometheus-node-exporter", f"--web.listen-address={host.address}:{self.EXPORTER}",
+                     "--collector.disable-defaults", "--collector.loadavg", "--collector.meminfo", "--collector.textfile",
+                     f"--collector.textfile.directory={self.own_folder(host)}")
+
+    def ask(self, place, query):
+        """The results of a query, as Prometheus gives them."""
+        said = self.says(place, "curl", "--silent", "--max-time", 5, "--get", "--data-urlencode", f"query={query}",
+                         f"http://{self.hosts[0].address}:{self.PORT}/api/v1/query")
+        return json.loads(said)["data"]["result"] if said else []
+
+    def is_ready(self):
+        """All targets have been scraped."""
+        up = [one for one in self.ask(self.hosts[0].place, "up") if one["value"][1] == "1"]
+        return len(up) == sum(map(len, self.jobs.values()))
+
+    def write(self, place, marker):
+        host = next(host for host in self.hosts[1:] if host.place is place)
+        new = self.own_folder(host) / "marker.new"
+        new.write_text(f'lab_marker{{marker="{marker}"}} 1\n')
+        new.rename(new.with_suffix(".prom"))
+
+    def read(self, place):
+        found = []
+
+        def scraped():
+            found[:] = self.ask(place, "lab_marker")
+            return found
+
+        wait_until(scraped, 15, "Prometheus has not got the marker")
+        return found[0]["metric"]["marker"]
