@@ -70,6 +70,13 @@ class Service:
     def log(self, host):
         return host.place.lab.work / f"{type(self).__name__.lower()}-{host.place.number}.log"
 
+    def said(self, lines=40):
+        """The ends of its logs, for a failure."""
+        for path in dict.fromkeys(map(self.log, self.hosts)):
+            text = path.read_text(errors="replace").splitlines() if path.exists() else []
+            yield f"--- {path.name}, {len(text)} lines"
+            yield from text[-lines:]
+
     def client(self, place, *command, **options):
         """What a client prints."""
         return place.run("env", f"HOME={self.folder}", *command, **options).stdout
