@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "node" / "tests"))
 
-from lab import Failure, Place, execute, expect, wait_until  # noqa: E402
+from lab import Failure, Place, expect, wait_until  # noqa: E402
 
 
 class Host(NamedTuple):
@@ -40,6 +40,8 @@ class Service:
         self.folder = Path(folder)
         self.hosts = list(hosts)
         self.processes = []
+        self.lock = threading.Lock()
+        self.is_over = False
         self.folder.mkdir(parents=True)
 
     @property
@@ -56,16 +58,21 @@ class Service:
     @classmethod
     def missing(cls):
         """The packages that are not installed."""
-        # What Debian has in sbin is not on everybody's path.
-        path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         return sorted({package for needed, package in cls.NEEDS.items()
-                       if not (Path(needed).exists() if "/" in needed else shutil.which(needed, path=path))})
+                       if not (Path(needed).exists() if "/" in needed else shutil.which(needed))})
 
     def run(self, host, *command, env=None):
         """Starts a server. Its log is one of the lab's, and is shown after a failure."""
-        number = host.place.number
-        process = host.place.start(*command, log=self.log(host), env={**os.environ, "HOME": str(self.folder), **(env or {})})
-        self.processes.append((f"{type(self).__name__} on host {number}", process))
+        env = {**os.environ, "HOME": str(self.folder), **(env or {})}
+        with self.lock:
+            expect(not self.is_over, "it is over")
+            process = host.place.start(*command, log=self.log(host), env=env)
+        self.processes.append((f"{type(self).__name__} on host {host.place.number}", process))
+
+    def give_up(self):
+        """Starts no more servers. Before the lab is closed, if `start` may still run in another thread."""
+        with self.lock:
+            self.is_over = True
 
     def log(self, host):
         return host.place.lab.work / f"{type(self).__name__.lower()}-{host.place.number}.log"
@@ -85,6 +92,17 @@ class Service:
         """What a client prints, or nothing where it fails: for a question to a server that may not be up."""
         done = place.run("env", f"HOME={self.folder}", *command, check=False, **options)
         return done.stdout if done.returncode == 0 else ""
+
+    def answer(self, ask, within=15):
+        """The first thing that a question is answered with: what is written at one host is later at another."""
+        found = []
+
+        def told():
+            found[:] = [ask()]
+            return found[0] or threading.Event().wait(0.05)
+
+        wait_until(told, within, f"{type(self).__name__} has not got what was written")
+        return found[0]
 
     def start(self):
         """Starts all servers."""
@@ -138,7 +156,7 @@ class Redis(Service):
         self.client(place, *self.command(self.hosts[0], "set", "marker", marker))
 
     def read(self, place):
-        return self.client(place, *self.command(self.other, "get", "marker"))
+        return self.answer(lambda: self.says(place, *self.command(self.other, "get", "marker")).strip())
 
 
 class MariaDB(Service):
@@ -146,7 +164,7 @@ class MariaDB(Service):
 
     NEEDS = {
         "mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "mariadb": "mariadb-client",
-        "/usr/lib/galera/libgalera_smm.so": "galera-4", "rsync": "rsync", "lsof": "lsof",
+        "/usr/lib/galera/libgalera_smm.so": "galera-4", "rsync": "rsync",
     }
     PORT = 3306
     # As root, the rsync with which Galera hands over its data would write as nobody.
@@ -163,7 +181,7 @@ class MariaDB(Service):
         # The server gives up being root, and has to reach its files then.
         self.hosts[0].place.lab.work.chmod(0o711)
         # The others get their data from the first, over the network.
-        self._make_data(self.own_folder(self.hosts[0]))
+        self._make_data(self.hosts[0])
         for host in self.hosts:
             folder = self.own_folder(host)
             shutil.chown(folder, self.ACCOUNT)
@@ -175,7 +193,7 @@ class MariaDB(Service):
             if cluster and host is self.hosts[0]:
                 wait_until(lambda: listens(host, self.PORT), 30, "the first node of Galera did not start")
 
-    def _make_data(self, folder):
+    def _make_data(self, host):
         setup = self.folder / "setup.sql"
         setup.write_text(
             f"flush privileges;\ncreate database {self.DATABASE};\n"
@@ -183,8 +201,12 @@ class MariaDB(Service):
             f"grant all on *.* to '{self.USER}'@'%';\n"
             f"create table {self.DATABASE}.markers (id int primary key auto_increment, marker varchar(80));\n"
         )
-        execute("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
-                f"--user={self.ACCOUNT}", f"--datadir={folder}", "--innodb-log-file-size=8M", f"--extra-file={setup}", timeout=60)
+        # It is a server too, so it runs where the lab ends it.
+        self.client(
+            host.place, "mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal",
+            f"--user={self.ACCOUNT}", f"--datadir={self.own_folder(host)}", "--innodb-log-file-size=8M",
+            f"--extra-file={setup}", "--skip-test-db", timeout=60,
+        )
 
     def _galera(self, host):
         own, members = host.address, ",".join(other.address for other in self.hosts)
@@ -301,7 +323,7 @@ class RabbitMQ(Service):
         self.client(place, *self.command(self.hosts[0], "amqp-publish", "--routing-key=markers", f"--body={marker}"))
 
     def read(self, place):
-        return self.client(place, *self.command(self.other, "amqp-get", "--queue=markers"))
+        return self.answer(lambda: self.says(place, *self.command(self.other, "amqp-get", "--queue=markers")))
 
 
 class Memcached(Service):
@@ -388,14 +410,7 @@ class PowerDNS(Service):
         ))
 
     def read(self, place):
-        found = []
-
-        def told():
-            found[:] = [self.dig(place, self.other, f"marker.{self.ZONE}", "TXT")]
-            return found[0]
-
-        wait_until(told, 15, "the secondary has not taken the change over")
-        return found[0]
+        return self.answer(lambda: self.dig(place, self.other, f"marker.{self.ZONE}", "TXT"))
 
 
 class HttpApi(PowerDNS):
@@ -497,7 +512,7 @@ class ZooKeeper(Service):
         self.client(place, *self.command(self.hosts[0], "create", "/marker", marker))
 
     def read(self, place):
-        return self.client(place, *self.command(self.other, "get", "/marker"))
+        return self.answer(lambda: self.says(place, *self.command(self.other, "get", "/marker")))
 
 
 class Prometheus(Service):
@@ -550,11 +565,4 @@ class Prometheus(Service):
         new.rename(new.with_suffix(".prom"))
 
     def read(self, place):
-        found = []
-
-        def scraped():
-            found[:] = self.ask(place, "lab_marker")
-            return found
-
-        wait_until(scraped, 15, "Prometheus has not got the marker")
-        return found[0]["metric"]["marker"]
+        return self.answer(lambda: self.ask(place, "lab_marker"))[0]["metric"]["marker"]
