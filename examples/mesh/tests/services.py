@@ -143,7 +143,8 @@ class Redis(Service):
         for host in self.hosts:
             more = [] if host is first else ["--replicaof", first.address, self.PORT]
             self.run(host, "redis-server", "--bind", host.address, "--port", self.PORT, "--protected-mode", "no",
-                     "--dir", self.own_folder(host), "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", 0, *more)
+                     "--dir", self.own_folder(host), "--save", "", "--appendonly", "no",
+                     "--repl-diskless-sync-delay", 0, *more)
 
     def command(self, host, *words):
         return ["redis-cli", "-h", host.address, "-p", self.PORT, *words]
@@ -186,9 +187,9 @@ class MariaDB(Service):
             folder = self.own_folder(host)
             shutil.chown(folder, self.ACCOUNT)
             self.run(
-                host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}", f"--bind-address={host.address}",
-                f"--port={self.PORT}", f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve",
-                "--innodb-log-file-size=8M", *(self._galera(host) if cluster else []), *self.options,
+                host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}",
+                f"--bind-address={host.address}", f"--port={self.PORT}", f"--socket={folder}/socket",
+                f"--pid-file={folder}/pid", "--skip-name-resolve", "--innodb-log-file-size=8M", *(self._galera(host) if cluster else []), *self.options,
             )
             if cluster and host is self.hosts[0]:
                 wait_until(lambda: listens(host, self.PORT), 30, "the first node of Galera did not start")
@@ -232,7 +233,8 @@ class MariaDB(Service):
             return "1" in self.says(self.hosts[0].place, *self.command(self.hosts[0], "--execute=select 1"))
         sql = ("select variable_value from information_schema.global_status "
                "where variable_name in ('wsrep_cluster_size', 'wsrep_local_state_comment') order by 1")
-        return all(self.says(host.place, *self.command(host, f"--execute={sql}")).split() == [str(len(self.hosts)), "Synced"]
+        wanted = [str(len(self.hosts)), "Synced"]
+        return all(self.says(host.place, *self.command(host, f"--execute={sql}")).split() == wanted
                    for host in self.hosts)
 
     def write(self, place, marker):
@@ -463,8 +465,8 @@ class ZooKeeper(Service):
 
     def java(self):
         """Options of every Java process: small, soon up, and without files elsewhere."""
-        return ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", f"-Duser.home={self.folder}",
-                f"-Dlog4j.configuration=file:{self.folder}/log4j.properties"]
+        return ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+                f"-Duser.home={self.folder}", f"-Dlog4j.configuration=file:{self.folder}/log4j.properties"]
 
     def start(self):
         (self.folder / "log4j.properties").write_text(
@@ -544,8 +546,8 @@ class Prometheus(Service):
                  f"--web.listen-address={first.address}:{self.PORT}")
         for host in self.hosts[1:]:
             self.run(host, "prometheus-node-exporter", f"--web.listen-address={host.address}:{self.EXPORTER}",
-                     "--collector.disable-defaults", "--collector.loadavg", "--collector.meminfo", "--collector.textfile",
-                     f"--collector.textfile.directory={self.own_folder(host)}")
+                     "--collector.disable-defaults", "--collector.loadavg", "--collector.meminfo",
+                     "--collector.textfile", f"--collector.textfile.directory={self.own_folder(host)}")
 
     def ask(self, place, query):
         """The results of a query, as Prometheus gives them."""
