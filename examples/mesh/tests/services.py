@@ -189,7 +189,8 @@ class MariaDB(Service):
             self.run(
                 host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}",
                 f"--bind-address={host.address}", f"--port={self.PORT}", f"--socket={folder}/socket",
-                f"--pid-file={folder}/pid", "--skip-name-resolve", "--innodb-log-file-size=8M", *(self._galera(host) if cluster else []), *self.options,
+                f"--pid-file={folder}/pid", "--skip-name-resolve", "--innodb-log-file-size=8M",
+                *(self._galera(host) if cluster else []), *self.options,
             )
             if cluster and host is self.hosts[0]:
                 wait_until(lambda: listens(host, self.PORT), 30, "the first node of Galera did not start")
@@ -551,7 +552,7 @@ class Prometheus(Service):
 
     def ask(self, place, query):
         """The results of a query, as Prometheus gives them."""
-        said = self.says(place, "curl", "--silent", "--max-time", 5, "--get", "--data-urlencode", f"query={query}",
+        said = self.says(place, "curl", "--silent", "--fail", "--max-time", 5, "--get", "--data-urlencode", f"query={query}",
                          f"http://{self.hosts[0].address}:{self.PORT}/api/v1/query")
         return json.loads(said)["data"]["result"] if said else []
 
