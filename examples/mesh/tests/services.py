@@ -189,7 +189,7 @@ class MariaDB(Service):
             self.run(
                 host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}",
                 f"--bind-address={host.address}", f"--port={self.PORT}", f"--socket={folder}/socket",
-                f"--pid-file={folder}/pid", "--skip-name-resolve", "--innodb-log-file-size=8M",
+                f"--pid-file={folder}/pid", f"--tmpdir={self._tmp(host)}", "--skip-name-resolve", "--innodb-log-file-size=8M",
                 *(self._galera(host) if cluster else []), *self.options,
             )
             if cluster and host is self.hosts[0]:
@@ -207,8 +207,15 @@ class MariaDB(Service):
         self.client(
             host.place, "mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal",
             f"--user={self.ACCOUNT}", f"--datadir={self.own_folder(host)}", "--innodb-log-file-size=8M",
-            f"--extra-file={setup}", "--skip-test-db", timeout=60,
+            f"--tmpdir={self._tmp(host)}", f"--extra-file={setup}", "--skip-test-db", timeout=60,
         )
+
+    def _tmp(self, host):
+        """Where it puts temporary tables, which it names by the number of its process alone."""
+        made = self.folder / f"tmp-{host.place.number}"
+        made.mkdir(exist_ok=True)
+        shutil.chown(made, self.ACCOUNT)
+        return made
 
     def _galera(self, host):
         own, members = host.address, ",".join(other.address for other in self.hosts)
@@ -552,7 +559,8 @@ class Prometheus(Service):
 
     def ask(self, place, query):
         """The results of a query, as Prometheus gives them."""
-        said = self.says(place, "curl", "--silent", "--fail", "--max-time", 5, "--get", "--data-urlencode", f"query={query}",
+        said = self.says(place, "curl", "--silent", "--fail", "--max-time", 5, "--get",
+                         "--data-urlencode", f"query={query}",
                          f"http://{self.hosts[0].address}:{self.PORT}/api/v1/query")
         return json.loads(said)["data"]["result"] if said else []
 
