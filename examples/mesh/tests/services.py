@@ -189,8 +189,8 @@ class MariaDB(Service):
             self.run(
                 host, "mariadbd", "--no-defaults", f"--user={self.ACCOUNT}", f"--datadir={folder}",
                 f"--bind-address={host.address}", f"--port={self.PORT}", f"--socket={folder}/socket",
-                f"--pid-file={folder}/pid", f"--tmpdir={self._tmp(host)}", "--skip-name-resolve", "--innodb-log-file-size=8M",
-                *(self._galera(host) if cluster else []), *self.options,
+                f"--pid-file={folder}/pid", f"--tmpdir={self._tmp(host)}", "--skip-name-resolve",
+                "--innodb-log-file-size=8M", *(self._galera(host) if cluster else []), *self.options,
             )
             if cluster and host is self.hosts[0]:
                 wait_until(lambda: listens(host, self.PORT), 30, "the first node of Galera did not start")
@@ -211,7 +211,7 @@ class MariaDB(Service):
         )
 
     def _tmp(self, host):
-        """Where it puts temporary tables, which it names by the number of its process alone."""
+        """For temporary tables: a server that starts removes whatever looks like one there, also another's."""
         made = self.folder / f"tmp-{host.place.number}"
         made.mkdir(exist_ok=True)
         shutil.chown(made, self.ACCOUNT)
