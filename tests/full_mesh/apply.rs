@@ -192,7 +192,7 @@ impl World {
         let hours = Duration::from_nanos(self.now).as_secs_f64() / 3600.0;
         if ends > 0 {
             let each = self.meter.bytes / i64::try_from(ends).unwrap();
-            self.tally.memory.push((hours, each, ends));
+            self.tally.memory.push((self.now, each, ends));
             let crossed: u64 = self.tally.rounds.iter().map(|rounds| rounds.crossed).sum();
             println!(
                 "{hours:6.2} h: {each} bytes for each of {ends} ends, {} handshakes, {crossed} \

@@ -32,6 +32,8 @@ mod tally;
 mod troubles;
 mod world;
 
+use core::time::Duration;
+
 use world::World;
 
 /// A millisecond in nanoseconds, the unit of all times here.
@@ -53,20 +55,20 @@ struct Scale {
 
 impl Scale {
     fn given() -> Self {
-        fn number(name: &str, default: f64) -> f64 {
-            std::env::var(name).map_or(default, |text| text.parse().unwrap())
-        }
+        let text = |name: &str| std::env::var(name).ok();
+        let number = |name: &str, default| text(name).map_or(default, |text| text.parse().unwrap());
         let (nodes, hours) = if cfg!(debug_assertions) {
-            (8.0, 0.75)
+            (8, 0.75)
         } else {
-            (20.0, 2.0)
+            (20, 2.0)
         };
-        let nanos = |seconds: f64| (seconds * 1000.0).round() as u64 * MS;
+        let hours = text("QW_SIM_HOURS").map_or(hours, |text| text.parse().unwrap());
+        let time = Duration::from_secs_f64(3600.0 * hours).as_nanos();
         Self {
-            seed: number("QW_SIM_SEED", 1.0) as u64,
-            nodes: number("QW_SIM_NODES", nodes) as u16,
-            time: nanos(number("QW_SIM_HOURS", hours) * 3600.0),
-            interval: nanos(number("QW_SIM_INTERVAL", 20.0)),
+            seed: number("QW_SIM_SEED", 1),
+            nodes: u16::try_from(number("QW_SIM_NODES", nodes)).unwrap(),
+            time: u64::try_from(time).unwrap(),
+            interval: number("QW_SIM_INTERVAL", 20) * SEC,
         }
     }
 }

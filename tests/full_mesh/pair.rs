@@ -107,19 +107,25 @@ impl Pair {
 
     /// Something disturbs the pair until `until`.
     pub(crate) fn disturb(&mut self, trouble: Trouble, until: u64) {
+        self.unsettle(until);
+        let until = self.hurt.as_ref().map_or(until, |h| h.until.max(until));
+        self.hurt = Some(Hurt {
+            trouble,
+            until,
+            first: None,
+        });
+    }
+
+    /// A datagram was lost by chance. An application that waits for what was in it does not tell how
+    /// long the mesh needs.
+    pub(crate) fn lose(&mut self, now: u64) {
+        self.unsettle(now);
+        self.hurt.take_if(|hurt| hurt.until <= now);
+    }
+
+    /// Nothing can be said of the pair for a while after `until`.
+    pub(crate) fn unsettle(&mut self, until: u64) {
         self.calm_from = self.calm_from.max(until + self.recovery());
-        if trouble == Trouble::Loss {
-            // An application that waits for what was lost does not tell how long the mesh needs.
-            let is_over = |hurt: &mut Hurt| hurt.until <= until;
-            self.hurt.take_if(is_over);
-        } else {
-            let until = self.hurt.as_ref().map_or(until, |h| h.until.max(until));
-            self.hurt = Some(Hurt {
-                trouble,
-                until,
-                first: None,
-            });
-        }
     }
 
     /// The pair was silent and begins to talk. What disturbed it meanwhile shows only now.
@@ -140,18 +146,18 @@ impl Pair {
     /// An answer was delivered; the request's time is unknown, the answer's is `at`.
     pub(crate) fn answered(&mut self, now: u64, at: u64, tally: &mut Tally) {
         let first = self.hurt.as_ref().and_then(|hurt| hurt.first);
-        if let Some((first, hurt)) = first
-            .filter(|first| *first <= at)
-            .and_then(|first| Some((first, self.hurt.take()?)))
-        {
-            assert!(
-                now - first <= self.recovery() || self.is_sleepy,
-                "not recovered for {} ns: {hurt:?} {self:?}",
-                now - first
-            );
-            let recovery = tally.recoveries.entry(hurt.trouble).or_default();
-            recovery.add(now - first);
-        }
+        let Some(first) = first.filter(|first| *first <= at) else {
+            return;
+        };
+        // One that falls silent in between tells nothing.
+        let Some(hurt) = self.hurt.take().filter(|_| !self.is_sleepy) else {
+            return;
+        };
+        let taken = now - first;
+        tally.must(taken <= self.recovery(), || {
+            format!("not recovered for {taken} ns: {hurt:?} {self:?}")
+        });
+        tally.recoveries.entry(hurt.trouble).or_default().add(taken);
     }
 
     /// How old the session is at most under which a calm pair seals: 120 s until it is to be renewed,

@@ -104,7 +104,7 @@ pub(crate) fn processor() -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// What disturbs a pair.
+/// What disturbs a pair, beside losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
     /// One of the two came up for the first time.
@@ -115,8 +115,6 @@ pub(crate) enum Trouble {
     NewAddress,
     NewKey,
     NewPsk,
-    /// A datagram was lost.
-    Loss,
 }
 
 /// How long applications waited after a trouble.
@@ -153,6 +151,9 @@ pub(crate) struct Rounds {
 /// The books.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Rules that were broken, and what is known of the first of them.
+    pub(crate) broken: u64,
+    pub(crate) breaches: Vec<String>,
     /// Packets handed over to a node by its applications.
     pub(crate) handed: u64,
     /// Packets sealed when they were handed over, and after they had waited.
@@ -195,8 +196,23 @@ pub(crate) struct Tally {
     /// The greatest age of a session that sealed, in a calm pair and in any.
     pub(crate) oldest_calm: u64,
     pub(crate) oldest: u64,
-    /// Hour, bytes for each tunnel end, tunnel ends.
-    pub(crate) memory: Vec<(f64, i64, u64)>,
+    /// When, bytes for each tunnel end, tunnel ends.
+    pub(crate) memory: Vec<(u64, i64, u64)>,
     /// Most handshake messages that reached one node within a second.
     pub(crate) busiest_second: u64,
+}
+
+impl Tally {
+    /// Notes that a rule is broken unless it holds. The day goes on, so that one breach after hours
+    /// does not cost what else would be found.
+    #[inline]
+    pub(crate) fn must(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.broken += 1;
+            if self.breaches.len() < 20 {
+                self.breaches.push(what());
+                println!("broken: {}", self.breaches.last().unwrap());
+            }
+        }
+    }
 }

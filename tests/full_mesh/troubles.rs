@@ -102,7 +102,7 @@ impl World {
                 if !self.nodes[usize::from(node)].is_away {
                     self.nodes[usize::from(node)].is_away = true;
                     let until = self.now + u64::from(seconds) * SEC;
-                    self.disturb(node, Trouble::Absence, until + NEWS);
+                    self.disturb(node, Trouble::Absence, until);
                     self.schedule(until, Event::Trouble(What::Return(node)));
                 }
             }
@@ -112,7 +112,7 @@ impl World {
             }
             What::Move(node) => {
                 self.nodes[usize::from(node)].moves += 1;
-                self.disturb(node, Trouble::NewAddress, self.now + NEWS);
+                self.disturb(node, Trouble::NewAddress, self.now);
                 self.tell(node);
             }
             What::Part(seconds) => self.part(u64::from(seconds) * SEC),
@@ -250,7 +250,7 @@ impl World {
         self.set_own_key(node);
         let record = &mut self.directory[usize::from(node)];
         record.key = record.next.take().unwrap();
-        self.disturb(node, Trouble::NewKey, self.now + NEWS);
+        self.disturb(node, Trouble::NewKey, self.now);
         self.tell(node);
         self.drain(node);
     }
@@ -263,7 +263,7 @@ impl World {
             pair.psks[1] = pair.psks[0];
         } else {
             pair.psks[0] += 1;
-            pair.disturb(Trouble::NewPsk, self.now + NEWS);
+            pair.disturb(Trouble::NewPsk, self.now);
             *self.tally.troubles.entry(Trouble::NewPsk).or_default() += 1;
             let later = self.now + self.rng.below(NEWS);
             self.schedule(later, Event::Trouble(What::Psk(at, true)));

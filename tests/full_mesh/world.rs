@@ -13,7 +13,7 @@ use quietwire::{
 use super::packet::{self, Label, Packet};
 use super::pair::{COMPUTING, Link, Pair, REJECT_AFTER, REKEY_AFTER, Session, Track};
 use super::rng::Rng;
-use super::tally::{Call, Meter, Tally, Trouble};
+use super::tally::{Call, Meter, Tally};
 use super::{MS, SEC, Scale};
 
 /// Parts of a million of all datagrams that are lost, and that arrive twice.
@@ -319,10 +319,9 @@ impl World {
         let is_sealed = self.submit(from, &label);
         if is_calm && !is_sealed {
             let pair = &self.pairs[Self::pair_of(from, to)];
-            assert!(
-                pair.is_sleepy,
-                "a packet of a calm pair had to wait: {pair:?}"
-            );
+            self.tally.must(pair.is_sleepy, || {
+                format!("a packet of a calm pair had to wait: {pair:?}")
+            });
             self.tally.woken += 1;
         }
         self.drain(from);
@@ -374,11 +373,15 @@ impl World {
     fn delivered(&mut self, node: u16, id: PeerId, label: Label) {
         let now = self.now;
         let from = self.node(node).owner(id);
-        assert_eq!((label.from, label.to), (from, node), "{label:?} at {node}");
+        let is_his = (label.from, label.to) == (from, node);
+        self.tally
+            .must(is_his, || format!("{label:?} at {node} from {from}"));
         let link = self.link(node, from);
         link.track(id).data_received(now);
-        assert!(label.serial > link.got, "twice, or out of order: {label:?}");
-        link.got = label.serial;
+        let got = core::mem::replace(&mut link.got, label.serial);
+        let is_new = label.serial > got;
+        self.tally
+            .must(is_new, || format!("twice, or out of order: {label:?}"));
         self.tally.delivered += 1;
         let pair = &mut self.pairs[Self::pair_of(node, from)];
         let taken = now - label.at;
@@ -389,7 +392,9 @@ impl World {
             } else {
                 pair.latency
             };
-            assert!(taken <= most, "{taken} ns for {label:?}: {pair:?}");
+            self.tally.must(taken <= most, || {
+                format!("{taken} ns for {label:?}: {pair:?}")
+            });
         }
         if label.is_request {
             let at = now + pair.service;
@@ -445,18 +450,27 @@ impl World {
         let now = self.now;
         let to = self.node(of).owner(id);
         let track = self.link(of, to).track(id);
-        let session = track.session.expect("sealed, but there is no session");
+        let Some(session) = track.session else {
+            self.tally
+                .must(false, || format!("{of} seals for {to} without a session"));
+            return;
+        };
         let misses = track.misses_keepalive(now);
         if is_data {
             track.sent(now);
         }
         let age = now - session.born;
         let pair = &self.pairs[Self::pair_of(of, to)];
-        assert!(age < REJECT_AFTER, "a session of {age} ns sends: {pair:?}");
+        self.tally.must(age < REJECT_AFTER, || {
+            format!("a session of {age} ns sends: {pair:?}")
+        });
         self.tally.oldest = self.tally.oldest.max(age);
         if pair.is_calm(now) && !pair.is_sleepy {
-            assert!(age <= pair.oldest(), "not renewed for {age} ns: {pair:?}");
-            assert!(!misses, "a keepalive is missing: {pair:?}");
+            self.tally.must(age <= pair.oldest(), || {
+                format!("not renewed for {age} ns: {pair:?}")
+            });
+            self.tally
+                .must(!misses, || format!("a keepalive is missing: {pair:?}"));
             self.tally.oldest_calm = self.tally.oldest_calm.max(age);
         }
     }
@@ -476,7 +490,11 @@ impl World {
         let pair = Self::pair_of(from, node_at(to));
         let is_lost = self.rng.ppm(LOSS);
         if is_lost || self.is_cut(from, node_at(to)) {
-            self.pairs[pair].disturb(Trouble::Loss, self.now);
+            if is_lost {
+                self.pairs[pair].lose(self.now);
+            } else {
+                self.pairs[pair].unsettle(self.now);
+            }
             self.lose(at);
             return;
         }
@@ -534,7 +552,9 @@ impl World {
         let node = &mut self.nodes[usize::from(of)];
         let due = node.device.as_ref().unwrap().poll_timeout();
         if let Some(due) = due.map(Instant::as_nanos) {
-            assert!(due >= self.now, "a deadline in the past");
+            self.tally.must(due >= self.now, || {
+                format!("a deadline of {of} in the past")
+            });
             if node.wakes_at.is_none_or(|at| due < at) {
                 node.wakes_at = Some(due);
                 self.schedule(due, What::Wake(of));
@@ -594,10 +614,9 @@ impl World {
                 let (id, is_due) = (track.id.unwrap(), track.keepalive_sent(now));
                 self.check_session(from, id, false);
                 let pair = &self.pairs[Self::pair_of(from, peer)];
-                assert!(
-                    is_due || !pair.is_calm(now),
-                    "a keepalive that nothing asked for: {pair:?}"
-                );
+                self.tally.must(is_due || !pair.is_calm(now), || {
+                    format!("a keepalive that nothing asked for: {pair:?}")
+                });
             }
         }
         let at = self.post.take();
@@ -628,19 +647,22 @@ impl World {
             return;
         }
         let Some(session) = session else {
-            assert!(pair.is_sleepy, "a calm pair has no session: {pair:?}");
+            self.tally.must(pair.is_sleepy, || {
+                format!("a calm pair has no session: {pair:?}")
+            });
             return;
         };
         let age = now - session.born;
-        let is_rightful = match session.is_initiator {
-            true => age >= REKEY_AFTER,
-            false => age >= REJECT_AFTER,
+        let least = if session.is_initiator {
+            REKEY_AFTER
+        } else {
+            REJECT_AFTER
         };
+        let is_rightful = age >= least;
         let is_calm_one = session.born >= pair.calm_from;
-        assert!(
-            is_rightful || !is_calm_one,
-            "renewed at {age} ns: {session:?} {pair:?}"
-        );
+        self.tally.must(is_rightful || !is_calm_one, || {
+            format!("renewed at {age} ns: {session:?} {pair:?}")
+        });
     }
 }
 
@@ -659,7 +681,7 @@ impl World {
         let node = node_at(to);
         let is_there = self.address(node) == to && self.node(node).device.is_some();
         if !is_there || self.is_cut(sender, node) {
-            self.pairs[Self::pair_of(sender, node)].disturb(Trouble::Loss, self.now);
+            self.pairs[Self::pair_of(sender, node)].unsettle(self.now);
             self.lose(at);
             return;
         }
@@ -744,12 +766,13 @@ impl World {
         }
         if why == Rejected::UnknownReceiver && pair.is_crossing(now) {
             self.tally.lost_to_crossing += 1;
-            pair.disturb(Trouble::Loss, now);
+            pair.lose(now);
             return;
         }
         // An old session may end while a packet of a pair that was silent is on its way.
         let may_be = why == Rejected::SessionExpired && pair.is_sleepy;
-        assert!(may_be, "{why} at {now}: {pair:?}");
+        self.tally
+            .must(may_be, || format!("{why} at {now}: {pair:?}"));
     }
 
     fn count_second(&mut self, node: u16) {
@@ -779,17 +802,17 @@ impl World {
             self.schedule(due.as_nanos(), What::Wake(of));
             return;
         }
-        assert_eq!(
-            device.poll_timeout(),
-            Some(now),
-            "woken late, or for nothing"
-        );
+        let is_due = device.poll_timeout() == Some(now);
+        self.tally
+            .must(is_due, || format!("{of} is woken late, or for nothing"));
         self.meter
             .call(|| device.handle_timeout(now), |()| Call::Timeout);
         self.tally.wakes += 1;
         let has_any = self.drain(of);
         self.tally.idle_wakes += u64::from(!has_any);
         let due = self.node(of).device.as_ref().unwrap().poll_timeout();
-        assert!(due.is_none_or(|due| due > now), "woken for the same twice");
+        self.tally.must(due.is_none_or(|due| due > now), || {
+            format!("{of} is woken for the same twice")
+        });
     }
 }
