@@ -7,7 +7,7 @@
 //!
 //! `QW_SIM_NODES=200 QW_SIM_HOURS=24 cargo test --release --test full_mesh -- --nocapture` is the long
 //! form. `QW_SIM_SEED` draws another day, `QW_SIM_INTERVAL` sets the mean number of seconds between two
-//! exchanges of a pair.
+//! exchanges of a pair, up to 40, and `QW_SIM_LOSS` how many of a million datagrams are lost.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -51,6 +51,8 @@ struct Scale {
     time: u64,
     /// The mean time between two exchanges of a pair.
     interval: u64,
+    /// Parts of a million of all datagrams that are lost.
+    loss: u32,
 }
 
 impl Scale {
@@ -62,13 +64,17 @@ impl Scale {
         } else {
             (20, 2.0)
         };
-        let hours = text("QW_SIM_HOURS").map_or(hours, |text| text.parse().unwrap());
-        let time = Duration::from_secs_f64(3600.0 * hours).as_nanos();
+        let nanos = |name: &str, default, unit| {
+            let given = text(name).map_or(default, |text| text.parse().unwrap());
+            let nanos = Duration::from_secs_f64(given * unit).as_nanos();
+            u64::try_from(nanos).unwrap()
+        };
         Self {
-            seed: number("QW_SIM_SEED", 1),
-            nodes: u16::try_from(number("QW_SIM_NODES", nodes)).unwrap(),
-            time: u64::try_from(time).unwrap(),
-            interval: number("QW_SIM_INTERVAL", 20) * SEC,
+            seed: number("QW_SIM_SEED", 1).into(),
+            nodes: number("QW_SIM_NODES", nodes).try_into().unwrap(),
+            time: nanos("QW_SIM_HOURS", hours, 3600.0),
+            interval: nanos("QW_SIM_INTERVAL", 20.0, 1.0),
+            loss: number("QW_SIM_LOSS", 5000),
         }
     }
 }

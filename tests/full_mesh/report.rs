@@ -62,7 +62,8 @@ impl World {
         assert!(t.wakes <= bound, "{} wake-ups", t.wakes);
         // Else the rules were hardly looked at.
         let calm = percent(t.calm, t.handed);
-        assert!(calm > 40.0 || self.scale.time < 1800 * super::SEC, "{calm}");
+        let is_short = self.scale.time < 1800 * super::SEC;
+        assert!(calm > 40.0 || is_short, "calm for {calm} % only");
         // When every pair has had two sessions, and in the end.
         let (early, late) = (self.most_memory(0), self.most_memory(3));
         let is_bounded = late * 100 <= early * 105;
