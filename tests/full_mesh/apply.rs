@@ -148,7 +148,7 @@ impl World {
                 .into_iter()
                 .flatten()
             {
-                (track.session, track.waiting) = (None, None);
+                (track.session, track.waiting, track.initiated) = (None, None, None);
             }
             if is_ahead {
                 // A key that nobody has in use yet is greeted in vain, until that is given up.

@@ -12,6 +12,9 @@ use super::{MS, SEC};
 pub(crate) const REKEY_AFTER: u64 = 120 * SEC;
 /// No session is used at this age.
 pub(crate) const REJECT_AFTER: u64 = 180 * SEC;
+/// An initiation that is not answered is repeated after this time, and up to so much more.
+pub(crate) const RETRY: u64 = 5 * SEC;
+pub(crate) const JITTER: u64 = 333 * MS;
 /// Data received is answered after this time, by a keepalive if by nothing else.
 const KEEPALIVE: u64 = 10 * SEC;
 /// What the machines need to compute and send a handshake message.
@@ -244,7 +247,8 @@ pub(crate) struct Track {
     pub(crate) waiting: Option<Session>,
     /// The sender index of the last initiation accepted.
     pub(crate) offered: u32,
-    /// When the initiation went out that is not answered.
+    /// When the initiation went out that is neither answered nor given up, nor made needless by a
+    /// handshake in the other direction.
     pub(crate) initiated: Option<u64>,
     /// When a response was accepted.
     pub(crate) confirmed: Option<u64>,

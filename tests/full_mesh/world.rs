@@ -11,7 +11,9 @@ use quietwire::{
 };
 
 use super::packet::{self, Label, Packet};
-use super::pair::{COMPUTING, Link, Pair, REJECT_AFTER, REKEY_AFTER, Session, Track};
+use super::pair::{
+    COMPUTING, JITTER, Link, Pair, REJECT_AFTER, REKEY_AFTER, RETRY, Session, Track,
+};
 use super::rng::Rng;
 use super::tally::{Call, Meter, Tally};
 use super::{MS, SEC, Scale};
@@ -284,7 +286,9 @@ impl World {
         }
         pair.wake(self.now);
         let [mut from, mut to] = pair.ends;
-        if self.rng.one_in(2) {
+        // Where one side only asks and nothing is sent by itself, a peer that has lost its session is
+        // found out by silence alone.
+        if !pair.is_sleepy && self.rng.one_in(2) {
             core::mem::swap(&mut from, &mut to);
         }
         if self.nodes[usize::from(from)].device.is_some() {
@@ -567,6 +571,7 @@ impl World {
         let track = self.link(of, to).track(id);
         match event {
             Event::Established => {
+                track.initiated = None;
                 if track.confirmed != Some(now) {
                     track.session = track.waiting.take();
                 }
@@ -580,6 +585,7 @@ impl World {
                 }
             }
             Event::HandshakeGivenUp => {
+                track.initiated = None;
                 self.tally.discarded += self.node(of).staging.discard(id) as u64;
             }
             Event::KeysErased => (track.session, track.waiting) = (None, None),
@@ -600,6 +606,7 @@ impl World {
                 let remote = index(8);
                 let track = self.link(from, peer).find(|track| track.offered == remote);
                 track.sent(now);
+                track.initiated = None;
                 track.waiting = Some(Session {
                     born: now,
                     is_initiator: false,
@@ -629,10 +636,18 @@ impl World {
     fn initiated(&mut self, from: u16, to: u16) {
         let now = self.now;
         self.tally.initiations += 1;
-        let track = &mut self.link(from, to).main;
+        let link = self.link(from, to);
+        let has_twin = link.next.is_some();
+        let track = &mut link.main;
         track.sent(now);
-        track.initiated = Some(now);
+        let before = track.initiated.replace(now).filter(|_| !has_twin);
         let session = track.session;
+        if let Some(before) = before {
+            let gap = now - before;
+            let is_repeated = (RETRY..=RETRY + JITTER).contains(&gap);
+            self.tally
+                .must(is_repeated, || format!("repeated after {gap} ns by {from}"));
+        }
         let age = session.map(|session| now - session.born);
         let pair = &mut self.pairs[Self::pair_of(from, to)];
         let is_renewal = age.is_some_and(|age| age >= REKEY_AFTER) && pair.is_calm(now);
