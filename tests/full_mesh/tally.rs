@@ -42,8 +42,11 @@ pub(crate) struct Meter {
 /// One call in so many is timed. A prime, so that no rhythm of calls is met in step.
 const SHARE: u32 = 7;
 
-/// What takes longer was interrupted by another process.
-const INTERRUPTED: u64 = 2_000_000;
+/// What takes so many times as long as on average was interrupted by another process.
+const INTERRUPTED: u64 = 8;
+
+/// The average is taken for one after so many calls.
+const ENOUGH: u64 = 100;
 
 impl Meter {
     pub(crate) fn new() -> Self {
@@ -68,9 +71,10 @@ impl Meter {
         let taken = start.map(nanos);
         let cost = &mut self.costs[kind(&result) as usize];
         cost.0 += 1;
-        if let Some(taken) = taken.filter(|taken| *taken < INTERRUPTED) {
-            cost.1 += 1;
-            cost.2 += taken.saturating_sub(self.own);
+        if let Some(taken) = taken {
+            let is_usual = cost.1 < ENOUGH || taken * cost.1 < INTERRUPTED * cost.2;
+            cost.1 += u64::from(is_usual);
+            cost.2 += u64::from(is_usual) * taken.saturating_sub(self.own);
         }
         result
     }
