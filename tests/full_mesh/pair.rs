@@ -6,7 +6,7 @@ use quietwire::PeerId;
 
 use super::rng::Rng;
 use super::tally::{Rounds, Tally, Trouble};
-use super::{MS, SEC};
+use super::{MS, SEC, Scale};
 
 /// An initiator replaces its session with the first message that it sends at this age.
 pub(crate) const REKEY_AFTER: u64 = 120 * SEC;
@@ -64,7 +64,8 @@ struct Round {
 }
 
 impl Pair {
-    pub(crate) fn random(rng: &mut Rng, ends: [u16; 2], mean: u64) -> Self {
+    pub(crate) fn random(rng: &mut Rng, ends: [u16; 2], scale: Scale) -> Self {
+        let mean = scale.interval;
         // Half of them are answered by the machine itself, as echo requests are, and so before the
         // initiation that goes with the request is computed.
         let service = if rng.one_in(2) {
@@ -78,7 +79,7 @@ impl Pair {
             latency: rng.range(MS / 10, 20 * MS),
             service,
             interval: rng.range(mean * 2 / 3, mean * 2).min(50 * SEC),
-            is_sleepy: rng.one_in(16),
+            is_sleepy: rng.below(100) < u64::from(scale.sleepy),
             psks: [has_psk; 2],
             calm_from: 0,
             hurt: None,

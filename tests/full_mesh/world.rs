@@ -163,7 +163,7 @@ impl World {
         };
         let ends = (0..count).flat_map(|b| (0..b).map(move |a| [a, b]));
         let pairs: Vec<_> = ends
-            .map(|ends| Pair::random(&mut rng, ends, scale.interval))
+            .map(|ends| Pair::random(&mut rng, ends, scale))
             .collect();
         let square = usize::from(count) * usize::from(count);
         let mut world = Self {
@@ -277,7 +277,8 @@ impl World {
         if pair.is_sleepy && pair.silent_since.is_none() && self.now >= pair.busy_until {
             if pair.busy_until != 0 {
                 pair.silent_since = Some(self.now);
-                let next = self.now + self.rng.range(180 * SEC, 1800 * SEC);
+                let longest = (self.scale.time / 12).clamp(1800 * SEC, 7200 * SEC);
+                let next = self.now + self.rng.range(180 * SEC, longest);
                 self.schedule(next, What::Exchange(at));
                 pair_sleeps(&mut self.pairs[at as usize], next);
                 return;
