@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import sys
+from itertools import permutations
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "node" / "tests"))
 
-from lab import Failure, execute, expect, unique  # noqa: E402
+from lab import Failure, execute, expect, unique, wait_until  # noqa: E402
 
 LEAD = 3
 
@@ -35,6 +36,7 @@ class Member:
         self.place = place
         self.name = f"node-{place.number}"
         self.inner = f"10.88.0.{place.number}"
+        self.endpoint = place.outer()
         self.device = unique("m")
         self.state = place.lab.work / self.name
         self.log = place.lab.work / f"{self.name}.log"
@@ -46,7 +48,7 @@ class Member:
     def start(self):
         self.process = self.place.start(
             mesh_program(), "run", "--name", self.name, "--address", f"{self.inner}/24",
-            "--network", "10.88.0.0/16", "--endpoint", self.place.outer(), "--directory", self.directory,
+            "--network", "10.88.0.0/16", "--endpoint", self.endpoint, "--directory", self.directory,
             "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s", "--probe", "1s",
             *self.more, log=self.log, env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info")},
         )
@@ -77,3 +79,17 @@ class Member:
 
 def everybody_up(members):
     return all(member.knows(members) for member in members)
+
+
+def start_with_clear_ways(lab):
+    """Two members whose subnets have a way in the clear too, as on a cluster that runs already."""
+    members = []
+    for place, other in permutations(lab.add_places(2)):
+        place.ip("addr", "add", f"10.244.{place.number}.1/24", "dev", "lo")
+        place.ip("route", "add", f"10.244.{other.number}.0/24", "via", other.outer())
+        more = ["--network", "10.244.0.0/16", "--subnet", f"10.244.{place.number}.0/24"]
+        members.append(Member(place, f"folder:{lab.work / 'directory'}", more=more))
+    for member in members:
+        member.start()
+    wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
+    return members
