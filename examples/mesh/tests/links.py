@@ -2,8 +2,8 @@
 
 import time
 
-from measured import WITH, WITHOUT, Cost, Way, in_turn, start_mesh
-from lab import Lab, expect
+from measured import WITH, WITHOUT, Cost, Way, in_turn, shown_lab, start_mesh
+from lab import expect
 from traffic import RATES, Worker, iperf, ping, shape
 
 TCP = "TCP, one stream, {} Gbit/s, Mbit/s"
@@ -37,8 +37,8 @@ class Link:
         with Cost(self.members) as cost:
             rate, bits = received(way, self.seconds)
         self.add(TCP, way, rate / 1e6, 0, True)
-        self.add("… processor time of both mesh processes, s per Gbit", way, cost.mesh / bits * 1e9, 3)
-        self.add("… processor time of the machine, s per Gbit", way, cost.machine / bits * 1e9, 3)
+        self.add("… processor time of both mesh processes, {} Gbit/s, s per Gbit", way, cost.mesh / bits * 1e9, 3)
+        self.add("… of the machine, {} Gbit/s, s per Gbit", way, cost.machine / bits * 1e9, 3)
 
     def four_streams(self, way):
         self.add("TCP, four streams, {} Gbit/s, Mbit/s", way, received(way, self.seconds, "-P", 4)[0] / 1e6, 0, True)
@@ -72,22 +72,24 @@ class Link:
         self.beside(way, "beside TCP at full speed")
 
 
+    def measurements(self, is_short):
+        if is_short and self.rate != "1":
+            return [self.one_stream]
+        few = [self.one_stream, self.idle, self.beside_half]
+        return few if is_short else [*few, self.four_streams, self.beside_full, self.datagrams]
+
+
 def measure_links(options, pairs, report):
-    rounds, seconds = (2, 2) if options.short else (5, 3)
-    with Lab() as lab:
+    rounds, seconds = (2, 2) if options.short else (3, 3)
+    with shown_lab() as lab:
         members, ways = two_ways(lab)
         for number in range(rounds):
             for rate, shaping in RATES.items():
                 shape(lab.places, shaping)
-                link = Link(members, rate, seconds, pairs)
-                measurements = [link.one_stream, link.four_streams, link.idle, link.beside_half, link.beside_full]
-                if rate == "1" and not options.short:
-                    measurements.append(link.datagrams)
-                elif options.short:
-                    measurements = measurements[:1] if rate != "1" else measurements
-                for measure in measurements:
+                for measure in Link(members, rate, seconds, pairs).measurements(options.short):
                     for way in in_turn(ways, number):
                         measure(way)
-                report(f"links, round {number + 1} of {rounds}, {rate} Gbit/s: {pairs.loss(TCP.format(rate)):.1f} % lost")
+                lost = pairs.loss(TCP.format(rate))
+                report(f"links, round {number + 1} of {rounds}, {rate} Gbit/s: {lost:.1f} % lost")
         for member in members:
             expect(member.process.poll() is None, f"{member.name} has ended")

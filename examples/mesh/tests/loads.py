@@ -10,9 +10,9 @@ import select
 import socket
 import time
 
-from lab import Lab, expect
+from lab import expect
 from links import two_ways
-from measured import Cost, in_turn
+from measured import Cost, in_turn, shown_lab
 from services import Host, MariaDB, Redis
 from traffic import RATES, shape
 
@@ -106,7 +106,7 @@ def steady(way, port, rate, seconds):
 
 
 class MariaLoad(Load):
-    """sysbench's oltp_read_write: transactions of 18 statements, so as many round trips and two more."""
+    """sysbench's oltp_read_write: a transaction is 18 statements with their beginning and end, 20 round trips."""
 
     def sysbench(self, way, verb, *words):
         return way.sender.run(
@@ -168,7 +168,7 @@ def start_all(lab, place, ways, report):
 
 def measure_applications(options, pairs, report):
     rounds, seconds = (1, 1) if options.short else (3, 4)
-    with Lab() as lab:
+    with shown_lab() as lab:
         members, ways = two_ways(lab)
         kinds = start_all(lab, ways[0].receiver, ways, report)
         for number in range(rounds):

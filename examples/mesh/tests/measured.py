@@ -2,9 +2,11 @@
 
 import os
 import statistics
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
-from lab import Usage, execute, wait_until
+from lab import Lab, Usage, execute, wait_until
 from member import HERE, Member, everybody_up
 
 CLUSTER = HERE.parent / "etcd" / "cluster"
@@ -107,6 +109,17 @@ def spread(values, digits):
     middle, low, high = (f"{round(value, digits) + 0.0:.{digits}f}" for value in
                          (statistics.median(values), min(values), max(values)))
     return middle if len(values) == 1 else f"{middle} ({low}–{high})"
+
+
+@contextmanager
+def shown_lab():
+    """A lab whose logs are shown if something fails in it."""
+    with Lab() as lab:
+        try:
+            yield lab
+        except Exception:
+            print(*lab.logs(), sep="\n", file=sys.stderr)
+            raise
 
 
 def start_mesh(lab, places, line=None):
