@@ -4,6 +4,7 @@ import os
 import statistics
 import sys
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 
 from lab import Lab, Usage, execute, wait_until
@@ -52,10 +53,13 @@ class Pairs:
         row = self.rows.setdefault(title, {"digits": digits, "is_rate": is_rate, WITHOUT: [], WITH: []})
         row[way if isinstance(way, str) else way.name].append(value)
 
-    def loss(self, title):
-        """What a rate has lost by the mesh in %, the median of the rounds."""
+    def losses(self, title):
+        """What a rate has lost by the mesh in %, in each round."""
         row = self.rows[title]
-        return statistics.median(100 * (1 - got / bare) for bare, got in zip(row[WITHOUT], row[WITH]))
+        return [100 * (1 - got / bare) for bare, got in zip(row[WITHOUT], row[WITH])]
+
+    def loss(self, title):
+        return statistics.median(self.losses(title))
 
     def middle(self, title, way=WITH):
         return statistics.median(self.rows[title][way])
@@ -129,6 +133,20 @@ def start_mesh(lab, places, line=None):
     for member in members:
         member.start()
     wait_until(lambda: everybody_up(members), 30, "the mesh did not come up")
+    return members
+
+
+def start_with_clear_ways(lab):
+    """Two members whose subnets have a way in the clear too, as on a cluster that runs already."""
+    members = []
+    for place, other in permutations(lab.add_places(2)):
+        place.ip("addr", "add", f"10.244.{place.number}.1/24", "dev", "lo")
+        place.ip("route", "add", f"10.244.{other.number}.0/24", "via", other.outer())
+        more = ["--network", "10.244.0.0/16", "--subnet", f"10.244.{place.number}.0/24"]
+        members.append(Member(place, f"folder:{lab.work / 'directory'}", more=more))
+    for member in members:
+        member.start()
+    wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
     return members
 
 

@@ -5,13 +5,12 @@ import os
 import shutil
 import signal
 import sys
-from itertools import permutations
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "node" / "tests"))
 
-from lab import Failure, execute, expect, unique, wait_until  # noqa: E402
+from lab import Failure, answers, execute, expect, unique  # noqa: E402
 
 LEAD = 3
 
@@ -36,13 +35,13 @@ class Member:
         self.place = place
         self.name = f"node-{place.number}"
         self.inner = f"10.88.0.{place.number}"
-        self.endpoint = place.outer()
         self.device = unique("m")
         self.state = place.lab.work / self.name
         self.log = place.lab.work / f"{self.name}.log"
         self.directory = directory.format(name=self.name)
         self.lead = lead
         self.more = list(more)
+        self.endpoint = place.outer()
         self.process = None
 
     def start(self):
@@ -67,11 +66,15 @@ class Member:
         """What it says of another node, or None."""
         return next((peer for peer in self.status()["peers"] if peer["name"] == other.name), None)
 
+    def answers(self):
+        """Whether it runs so far that it can be asked."""
+        return answers(self.state / "control.sock")
+
     def knows(self, others):
         """Whether it has a session with all others."""
         if self.process.poll() is not None:
             raise Failure(f"{self.name} has ended with {self.process.returncode}")
-        if not (self.state / "control.sock").exists():
+        if not self.answers():
             return False
         up = {peer["name"] for peer in self.status()["peers"] if peer["is_up"]}
         return up >= {other.name for other in others if other is not self}
@@ -79,17 +82,3 @@ class Member:
 
 def everybody_up(members):
     return all(member.knows(members) for member in members)
-
-
-def start_with_clear_ways(lab):
-    """Two members whose subnets have a way in the clear too, as on a cluster that runs already."""
-    members = []
-    for place, other in permutations(lab.add_places(2)):
-        place.ip("addr", "add", f"10.244.{place.number}.1/24", "dev", "lo")
-        place.ip("route", "add", f"10.244.{other.number}.0/24", "via", other.outer())
-        more = ["--network", "10.244.0.0/16", "--subnet", f"10.244.{place.number}.0/24"]
-        members.append(Member(place, f"folder:{lab.work / 'directory'}", more=more))
-    for member in members:
-        member.start()
-    wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
-    return members

@@ -7,8 +7,8 @@ import threading
 import time
 
 from lab import expect, execute, wait_until
-from measured import CLUSTER, etcd, shown_lab, start_mesh
-from member import LEAD, Member, everybody_up, start_with_clear_ways
+from measured import CLUSTER, etcd, shown_lab, start_mesh, start_with_clear_ways
+from member import LEAD, Member, everybody_up
 from traffic import Pings, Worker, ping, reach
 
 EVERY = 0.002
