@@ -48,7 +48,7 @@ class RedisLoad(Load):
 
     def fast(self, way, pipelined):
         rate = self.benchmark(way, 20000, pipelined)["GET"]["rps"]
-        requests = int(rate * self.seconds)
+        requests = int(rate * self.seconds / 2)
         with Cost(self.members) as cost:
             measured = self.benchmark(way, requests, pipelined)
         for name in ("GET", "SET"):
@@ -167,7 +167,7 @@ def start_all(lab, place, ways, report):
 
 
 def measure_applications(options, pairs, report):
-    rounds, seconds = (1, 1) if options.short else (3, 4)
+    rounds, seconds = (1, 1) if options.short else (3, 3)
     with shown_lab() as lab:
         members, ways = two_ways(lab)
         kinds = start_all(lab, ways[0].receiver, ways, report)
