@@ -225,7 +225,7 @@ class Recovery:
 
     def with_etcd(self):
         if self.is_short or not has_etcd():
-            self.report(f"SKIPPED: recovery with etcd: {'it takes minutes' if self.is_short else 'there is none'}")
+            self.report(f"SKIPPED: etcd away: {'it takes minutes' if self.is_short else 'there is no etcd'}")
             return
         with shown_lab() as lab:
             places = lab.add_places(3)
