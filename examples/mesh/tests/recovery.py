@@ -35,7 +35,8 @@ class Watch:
     @staticmethod
     def answers(pings, mark):
         """When pings were answered after `mark`."""
-        times = [pings.sent_at[number] + took for number, took in list(pings.times.items())]
+        # A copy, as the thread that pings goes on.
+        times = [pings.sent_at[number] + took for number, took in pings.times.copy().items()]
         return sorted(at for at in times if at > mark)
 
     def is_answered_since(self, mark):
