@@ -1,11 +1,12 @@
 """What travels through the tunnels, and beside them: pings, transfers, a bad line, floods.
 
-Everything but `drown` runs in threads of this process; a socket belongs to the namespace that it was made in, so
-that no other program is needed. All content is made from seeds.
+Everything but `drown` and `iperf` runs in threads of this process; a socket belongs to the namespace that it was made
+in, so that no other program is needed. All content is made from seeds.
 """
 
 import errno
 import hashlib
+import json
 import os
 import random
 import select
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 
-from lab import ROOM, SO_RCVBUFFORCE, Failure, expect
+from lab import ROOM, SO_RCVBUFFORCE, Failure, expect, wait_until
 
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG, DO = 10, 23, 62, 2
 UDP_SEGMENT = 103
@@ -25,10 +26,14 @@ class Pings:
     """The outcome of a series of pings."""
 
     def __init__(self):
-        self.sent = 0
+        self.sent_at = []
         self.times = {}
         self.unreachable = 0
         self.too_long = 0
+
+    @property
+    def sent(self):
+        return len(self.sent_at)
 
     @property
     def lost(self):
@@ -42,7 +47,7 @@ class Pings:
 class _Pinger:
     """One raw socket that sends echo requests and reads what comes back."""
 
-    def __init__(self, place, target, size, df, tos, source):
+    def __init__(self, place, target, size=56, df=False, tos=None, source=None, pings=None):
         self.six = ":" in target
         protocol = socket.IPPROTO_ICMPV6 if self.six else socket.IPPROTO_ICMP
         self.socket = place.open(6 if self.six else 4, socket.SOCK_RAW, protocol)
@@ -62,15 +67,15 @@ class _Pinger:
         self.identity = random.getrandbits(16)
         self.filling = bytes(index & 0xFF for index in range(size))
         self.at = {}
-        self.pings = Pings()
+        self.pings = pings or Pings()
 
     def send(self):
         number = self.pings.sent
         header = struct.pack("!BBHHH", 128 if self.six else 8, 0, 0, self.identity, number & 0xFFFF)
         if not self.six:
             header = header[:2] + checksum(header + self.filling) + header[4:]
-        self.at[number & 0xFFFF] = (number, time.monotonic())
-        self.pings.sent += 1
+        self.pings.sent_at.append(time.monotonic())
+        self.at[number & 0xFFFF] = number
         try:
             self.socket.sendto(header + self.filling, (self.target, 0))
         except OSError as error:
@@ -87,8 +92,8 @@ class _Pinger:
         if kind == (129 if self.six else 0) and identity == self.identity and number in self.at:
             if message[8:] != self.filling:
                 raise Failure(f"the answer of {self.target} has another content than the question")
-            number, sent = self.at.pop(number)
-            self.pings.times[number] = now - sent
+            number = self.at.pop(number)
+            self.pings.times[number] = now - self.pings.sent_at[number]
         elif kind == (1 if self.six else 3):
             quoted = message[8 + 40:] if self.six else message[8 + (message[8] & 15) * 4:]
             if len(quoted) >= 8 and struct.unpack_from("!H", quoted, 4)[0] == self.identity:
@@ -103,12 +108,13 @@ class _Pinger:
 
 
 def ping(place, target, count=3, interval=0.01, size=56, df=False, wait=2.0, tos=None, source=None,
-         until=None):
+         until=None, into=None):
     """Pings; an answer counts if it comes within `wait` seconds of the last question.
 
     With `until`, an event or a function, pings go on until it is set or true, or `count` is reached.
+    The outcome is written to `into`, which others may look at meanwhile.
     """
-    pinger = _Pinger(place, target, size, df, tos, source)
+    pinger = _Pinger(place, target, size, df, tos, source, into)
     over = until.is_set if hasattr(until, "is_set") else until or (lambda: False)
     with pinger.socket:
         next_at = time.monotonic()
@@ -139,16 +145,16 @@ def expect_silence(place, target, seconds=0.4, **options):
     return pings
 
 
-def reach(place, target, within):
-    """Pings every 50 ms until the first answer, and returns the seconds to it."""
+def reach(place, target, within, interval=0.05):
+    """Pings until the first answer, and returns the seconds to it."""
     start = time.monotonic()
     found = []
-    pinger = _Pinger(place, target, 56, False, None, None)
+    pinger = _Pinger(place, target)
     with pinger.socket:
         while not found:
             expect(time.monotonic() - start < within, f"{target} was not reached within {within} s")
             pinger.send()
-            pinger.read_until(time.monotonic() + 0.05, lambda: pinger.pings.times)
+            pinger.read_until(time.monotonic() + interval, lambda: pinger.pings.times)
             found = pinger.pings.times
     return time.monotonic() - start
 
@@ -260,6 +266,39 @@ def _receive(taken, missing):
         return taken.recv(65535)
     except TimeoutError:
         raise Failure(f"a datagram was lost, {missing} were still to come") from None
+
+
+# Of shaped cables, as `tc` writes them.
+RATES = {"1": "1gbit", "2.5": "2500mbit"}
+
+
+def shape(places, rate):
+    """Makes the cable of these places a token bucket in each direction, or with None what it was."""
+    for place in places:
+        place.run("tc", "qdisc", "del", "dev", "cable", "root", check=False)
+        if rate:
+            place.run("tc", "qdisc", "add", "dev", "cable", "root", "tbf", "rate", rate, "burst", "128kb",
+                      "latency", "5ms")
+
+
+def iperf(sender, receiver, address, seconds, *words):
+    """One run of iperf3 with a server of its own, and what it says at its end."""
+    log = receiver.lab.work / "iperf3.log"
+    log.write_text("")
+    server = receiver.start("iperf3", "-s", "-1", "--forceflush", log=log)
+    wait_until(lambda: "listening" in log.read_text(), 5, "iperf3 did not start")
+    try:
+        done = sender.run("iperf3", "-J", "-c", address, "-t", seconds, *words, check=False, timeout=seconds + 20)
+    finally:
+        # It ends by itself, if the tunnel has let it know of the end.
+        if server.poll() is None:
+            time.sleep(0.1)
+            server.kill()
+        server.wait()
+    said = json.loads(done.stdout or '{"error": "nothing was said"}')
+    if "error" in said:
+        raise Failure(f"iperf3 {' '.join(map(str, words))} to {address}: {said['error']}")
+    return said["end"]
 
 
 class Relay:
