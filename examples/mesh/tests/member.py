@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "node" / "tests"))
 
-from lab import Failure, execute, expect, unique  # noqa: E402
+from lab import Failure, answers, execute, expect, unique  # noqa: E402
 
 LEAD = 3
 
@@ -41,14 +41,17 @@ class Member:
         self.directory = directory.format(name=self.name)
         self.lead = lead
         self.more = list(more)
+        self.endpoint = place.outer()
+        self.environment = {}
         self.process = None
 
     def start(self):
         self.process = self.place.start(
             mesh_program(), "run", "--name", self.name, "--address", f"{self.inner}/24",
-            "--network", "10.88.0.0/16", "--endpoint", self.place.outer(), "--directory", self.directory,
+            "--network", "10.88.0.0/16", "--endpoint", self.endpoint, "--directory", self.directory,
             "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s", "--probe", "1s",
-            *self.more, log=self.log, env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info")},
+            *self.more, log=self.log,
+            env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info"), **self.environment},
         )
 
     def kill(self):
@@ -65,11 +68,15 @@ class Member:
         """What it says of another node, or None."""
         return next((peer for peer in self.status()["peers"] if peer["name"] == other.name), None)
 
+    def answers(self):
+        """Whether it runs so far that it can be asked."""
+        return answers(self.state / "control.sock")
+
     def knows(self, others):
         """Whether it has a session with all others."""
         if self.process.poll() is not None:
             raise Failure(f"{self.name} has ended with {self.process.returncode}")
-        if not (self.state / "control.sock").exists():
+        if not self.answers():
             return False
         up = {peer["name"] for peer in self.status()["peers"] if peer["is_up"]}
         return up >= {other.name for other in others if other is not self}
