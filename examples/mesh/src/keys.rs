@@ -1,11 +1,12 @@
 //! Our own keys at work: when a new one is announced and used, and what follows. What may follow what is in
 //! [`rotation`](crate::rotation).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quietwire::{PresharedKey, PrivateKey};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use crate::kept::{AGAIN, What};
 use crate::mesh::{LOOK_INTERVAL, Mesh, unix_time};
 use crate::rotation::{Due, Identity};
 
@@ -20,17 +21,33 @@ impl Mesh {
                 warn!(
                     "our new key waits for {lead} s more: nobody can know it yet, or our clock was changed"
                 );
-                self.keep(self.identity.postpone(now, lead));
-                Duration::from_secs(1)
+                self.keep(self.identity.postpone(now, lead))
             }
+            // The time in the announcement may have come before anybody could read it.
+            Due::Switch if !self.lead_left().is_zero() => self.lead_left(),
             Due::Switch => {
-                if let Some(next) = self.identity.switch(now)
-                    && self.keep(next)
-                {
+                let pause = self.identity.switch(now).map(|next| self.keep(next));
+                if self.identity.next.is_none() {
                     self.use_key("announced");
                 }
-                Duration::from_secs(1)
+                pause.unwrap_or(AGAIN)
             }
+        }
+    }
+
+    /// How long the others are to have known the announced key before it is used, and have not yet.
+    fn lead_left(&self) -> Duration {
+        let lead = self.config.rotate_lead;
+        self.announced
+            .map_or(lead, |(_, at)| lead.saturating_sub(at.elapsed()))
+    }
+
+    /// Notes since when the directory has the key that we have announced.
+    pub(crate) fn note_announced(&mut self) {
+        let next = self.identity.next.as_ref();
+        let next = next.map(|next| next.key.public_key());
+        if self.is_published() && self.announced.map(|(key, _)| key) != next {
+            self.announced = next.map(|key| (key, Instant::now()));
         }
     }
 
@@ -38,12 +55,19 @@ impl Mesh {
         let Some(every) = self.config.rotate_every else {
             return LOOK_INTERVAL;
         };
+        if let Some(counted) = self.identity.counted_from(now) {
+            warn!("our clock was set back: the age of our key counts from now on");
+            return self.keep(counted);
+        }
         let age = now.saturating_sub(self.identity.used_since);
         match every.as_secs().saturating_sub(age) {
             0 => {
-                let said = self.announce();
-                info!("our key is {age} s old: {said:?}");
-                Duration::from_secs(1)
+                let announced = self.announce().map(|_| info!("our key was {age} s old"));
+                if self.note_write(What::Keys, announced) {
+                    Duration::from_secs(1)
+                } else {
+                    AGAIN
+                }
             }
             left => Duration::from_secs(left.min(60)),
         }
@@ -71,12 +95,14 @@ impl Mesh {
         Ok(())
     }
 
-    fn keep(&mut self, identity: Identity) -> bool {
+    /// The same for what is due by itself; how long to wait.
+    fn keep(&mut self, identity: Identity) -> Duration {
         let kept = self.try_keep(identity);
-        if let Err(why) = &kept {
-            error!("our keys stay as they are: {why}");
+        if self.note_write(What::Keys, kept) {
+            Duration::from_secs(1)
+        } else {
+            AGAIN
         }
-        kept.is_ok()
     }
 
     fn use_key(&mut self, which: &str) {

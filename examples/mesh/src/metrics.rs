@@ -132,8 +132,8 @@ fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 9] {
         ),
         (
             "state_kept",
-            "Whether what is known of others is on the disk, for a restart.",
-            flag(status.disk_problem.is_none()),
+            "Whether what a restart needs is on the disk.",
+            flag(status.state_problems.is_empty()),
         ),
         (
             "record_published",
