@@ -2,9 +2,9 @@
 
 import time
 
-from fault_checks import Steady, check, folder, is_long, mesh
+from fault_checks import Steady, check, is_long, mesh
 from lab import expect, wait_until
-from member import Member, everybody_up
+from measured import start_with_clear_ways
 from traffic import Worker, expect_ping, ping, reach
 
 
@@ -26,18 +26,7 @@ def a_partition_heals_and_meanwhile_packets_are_answered(lab):
 
 @check
 def enabled_and_disabled_under_traffic(lab):
-    """A network that has a way in the clear too, as on a cluster that runs already."""
-    places = lab.add_places(2)
-    members = []
-    for place, other in zip(places, reversed(places)):
-        place.ip("addr", "add", f"10.244.{place.number}.1/24", "dev", "lo")
-        place.ip("route", "add", f"10.244.{other.number}.0/24", "via", other.outer())
-        more = ["--network", "10.244.0.0/16", "--subnet", f"10.244.{place.number}.0/24"]
-        members.append(Member(place, f"folder:{folder(lab)}", more=more))
-    one, two = members
-    for member in members:
-        member.start()
-    wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
+    one, two = members = start_with_clear_ways(lab)
     for verb in ("disable", "enable"):
         worker = Worker(ping, one.place, "10.244.2.1", 1000, 0.002)
         time.sleep(0.3)
