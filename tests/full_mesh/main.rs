@@ -5,10 +5,9 @@
 //! 200 nodes, some 13 million handshakes, is to take little more than what the library itself needs. A
 //! binary of its own, because it counts the bytes that the interfaces hold.
 //!
-//! `QW_SIM_NODES=200 QW_SIM_HOURS=24 cargo test --release --test full_mesh a_full -- --nocapture` is the
-//! long form. Some 500 nodes are the most: beyond, one that starts is under load. `QW_SIM_SEED` draws
-//! another day, `QW_SIM_INTERVAL` sets the mean number of seconds between two exchanges of a pair, up to
-//! 40, and `QW_SIM_LOSS` how many of a million datagrams are lost.
+//! `QW_SIM_NODES=200 QW_SIM_HOURS=24 cargo test --release --test full_mesh -- --nocapture` is the long
+//! form. `QW_SIM_SEED` draws another day, `QW_SIM_INTERVAL` sets the mean number of seconds between two
+//! exchanges of a pair, up to 40, and `QW_SIM_LOSS` how many of a million datagrams are lost.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -18,6 +17,8 @@
 //! | `report` | what must be so in the end, and the table |
 //! | `storm` | one node of a large mesh greets all others at once |
 //! | `packet`, `tally`, `counting` | inner packets; the books and what calls cost; the allocator |
+//!
+//! Some 500 nodes are the most here: beyond, one that starts is under load, which `storm` shows.
 #![allow(
     clippy::unchecked_time_subtraction,
     reason = "a test may panic when its own arithmetic is wrong"
