@@ -16,7 +16,11 @@
 //! | `world` | the queue of things to come, nodes, the network, what goes in and out |
 //! | `pair` | the rules that hold while nothing disturbs a pair |
 //! | `troubles`, `apply` | what happens during the day; how a node follows the directory |
+//! | `report` | what must be so in the end, and the table |
+//! | `storm` | one node of a large mesh greets all others at once |
 //! | `packet`, `tally`, `counting` | inner packets; the books and what calls cost; the allocator |
+//!
+//! Some 500 nodes are the most here: beyond, one that starts is under load, which `storm` shows.
 #![allow(
     clippy::unchecked_time_subtraction,
     reason = "a test may panic when its own arithmetic is wrong"
@@ -30,6 +34,7 @@ mod report;
 #[path = "../it/sim/rng.rs"]
 #[allow(dead_code, reason = "the simulator uses more of it")]
 mod rng;
+mod storm;
 mod tally;
 mod troubles;
 mod world;

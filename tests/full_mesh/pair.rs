@@ -15,6 +15,8 @@ pub(crate) const REJECT_AFTER: u64 = 180 * SEC;
 /// An initiation that is not answered is repeated after this time, and up to so much more.
 pub(crate) const RETRY: u64 = 5 * SEC;
 pub(crate) const JITTER: u64 = 333 * MS;
+/// Data that nothing authentic follows is followed by an initiation after this time and a jitter.
+const SILENCE: u64 = 15 * SEC;
 /// Data received is answered after this time, by a keepalive if by nothing else.
 const KEEPALIVE: u64 = 10 * SEC;
 /// What the machines need to compute and send a handshake message.
@@ -253,6 +255,8 @@ pub(crate) struct Track {
     pub(crate) initiated: Option<u64>,
     /// When a response was accepted.
     pub(crate) confirmed: Option<u64>,
+    /// When data was sent that nothing has followed, neither from the peer nor a handshake message.
+    pub(crate) silent_since: Option<u64>,
     passive: Option<u64>,
     has_more: bool,
     persistent: Option<u64>,
@@ -282,12 +286,24 @@ impl Track {
         self.traversed(now);
     }
 
-    pub(crate) fn traversed(&mut self, now: u64) {
+    fn traversed(&mut self, now: u64) {
         self.persistent = (self.every != 0).then_some(now + self.every);
     }
 
-    pub(crate) fn data_received(&mut self, now: u64) {
+    /// Anything authentic comes in.
+    pub(crate) fn received(&mut self, now: u64) {
+        self.silent_since = None;
         self.traversed(now);
+    }
+
+    /// Data goes out: whether the silence of the peer has been noticed if it lasts too long.
+    pub(crate) fn data_sent(&mut self, now: u64) -> bool {
+        self.sent(now);
+        now - *self.silent_since.get_or_insert(now) <= SILENCE + JITTER
+    }
+
+    pub(crate) fn data_received(&mut self, now: u64) {
+        self.received(now);
         if self.passive.is_some_and(|at| at >= now) {
             self.has_more = true;
         } else {

@@ -460,13 +460,14 @@ impl World {
             return;
         };
         let misses = track.misses_keepalive(now);
-        if is_data {
-            track.sent(now);
-        }
+        let is_noticed = !is_data || track.data_sent(now);
         let age = now - session.born;
         let pair = &self.pairs[Self::pair_of(of, to)];
         self.tally.must(age < REJECT_AFTER, || {
             format!("a session of {age} ns sends: {pair:?}")
+        });
+        self.tally.must(is_noticed, || {
+            format!("{of} has not noticed that {to} is silent: {pair:?}")
         });
         self.tally.oldest = self.tally.oldest.max(age);
         if pair.is_calm(now) && !pair.is_sleepy {
@@ -607,7 +608,7 @@ impl World {
                 let remote = index(8);
                 let track = self.link(from, peer).find(|track| track.offered == remote);
                 track.sent(now);
-                track.initiated = None;
+                (track.initiated, track.silent_since) = (None, None);
                 track.waiting = Some(Session {
                     born: now,
                     is_initiator: false,
@@ -638,9 +639,14 @@ impl World {
         let now = self.now;
         self.tally.initiations += 1;
         let link = self.link(from, to);
+        // To which of two keys the message is cannot be told.
         let has_twin = link.next.is_some();
+        if let Some(next) = &mut link.next {
+            next.silent_since = None;
+        }
         let track = &mut link.main;
         track.sent(now);
+        track.silent_since = None;
         let before = track.initiated.replace(now).filter(|_| !has_twin);
         let session = track.session;
         if let Some(before) = before {
@@ -735,7 +741,7 @@ impl World {
 
     fn received(&mut self, node: u16, id: PeerId) {
         let (now, from) = (self.now, self.node(node).owner(id));
-        self.link(node, from).track(id).traversed(now);
+        self.link(node, from).track(id).received(now);
     }
 
     fn shaken(&mut self, node: u16, id: PeerId, control: Control, index: u32) {

@@ -18,6 +18,9 @@
 //! | `model`, `parts`, `ledger` | what must be so |
 //! | `attack`, `scenario` | who disturbs it; what the seed draws |
 //! | `any`, `twin`, `cases`, `scale` | the tests |
+//!
+//! `tests/full_mesh` is a leaner one, for a full mesh of some hundred nodes and a whole day: it counts
+//! bytes, and so is a binary of its own.
 
 mod any;
 mod attack;
