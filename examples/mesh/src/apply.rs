@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use quietwire::{Cidr, Instant, PeerConfig, PeerId, PeerRef, PresharedKey, PrivateKey, PublicKey};
+use quietwire::{Cidr, PeerConfig, PeerId, PeerRef, PresharedKey, PrivateKey, PublicKey};
 use quietwire_node::node::Node;
 use quietwire_node::path::Path;
 use quietwire_node::state::State;
@@ -20,7 +21,15 @@ use crate::plan::DesiredPeer;
 #[derive(Debug, Default)]
 pub struct Applied {
     entries: BTreeMap<PublicKey, Entry>,
+    /// The peers that are to be greeted under our new key, and when some were last.
+    ungreeted: Vec<PublicKey>,
+    greeted: Option<Instant>,
 }
+
+/// So many peers are greeted at once under a new key of ours, and then more after a pause. A node is under load
+/// when more than 1,000 handshake messages a second come, 512 of them at once.
+const GREETINGS: usize = 256;
+const GREETING_PAUSE: Duration = Duration::from_millis(500);
 
 /// A peer of the interface.
 #[derive(Clone, Debug)]
@@ -102,7 +111,7 @@ impl Applied {
     fn follow(
         &mut self,
         state: &mut State,
-        now: Instant,
+        now: quietwire::Instant,
         peers: &[DesiredPeer],
         wanted: &BTreeMap<PublicKey, Wanted<'_>>,
         node: &Node,
@@ -136,7 +145,13 @@ impl Applied {
         state.twins = peers.iter().filter_map(|peer| self.twins(peer)).collect();
     }
 
-    fn add(&mut self, state: &mut State, now: Instant, key: PublicKey, want: &Wanted<'_>) {
+    fn add(
+        &mut self,
+        state: &mut State,
+        now: quietwire::Instant,
+        key: PublicKey,
+        want: &Wanted<'_>,
+    ) {
         let name = &want.peer.name;
         let mut config = PeerConfig::new(key)
             .mtu(state.mtu)
@@ -205,24 +220,51 @@ impl Applied {
         }
     }
 
-    /// Starts to use another key of ours: all peers are greeted under it at once.
-    pub fn set_own_key(&self, node: &Node, key: &PrivateKey) {
+    /// Starts to use another key of ours: all peers are greeted under it, the first ones at once.
+    pub fn set_own_key(&mut self, node: &Node, key: &PrivateKey) {
+        let used = node.change(|state, _| state.interface.set_private_key(Some(key)));
+        if let Err(why) = used {
+            warn!("our new key cannot be used: {why}");
+            return;
+        }
+        self.ungreeted = self.entries.keys().copied().collect();
+        self.greeted = None;
+        self.greet(node);
+    }
+
+    /// Greets the next peers under our key if it is time; how long it is not, or `None` if all are greeted. The
+    /// answers of very many at once would be more handshake messages than a node believes without cookies. Whoever
+    /// has something to send before its turn greets or is greeted all the same.
+    pub fn greet(&mut self, node: &Node) -> Option<Duration> {
+        if self.ungreeted.is_empty() {
+            return None;
+        }
+        let since = self.greeted.map(|at| at.elapsed());
+        if let Some(left) = since.and_then(|since| GREETING_PAUSE.checked_sub(since)) {
+            return Some(left);
+        }
+        let rest = self.ungreeted.len().saturating_sub(GREETINGS);
+        let portion = self.ungreeted.split_off(rest);
         node.change(|state, now| {
-            if let Err(why) = state.interface.set_private_key(Some(key)) {
-                warn!("our new key cannot be used: {why}");
-                return;
-            }
-            for entry in self.entries.values() {
+            for entry in portion.iter().filter_map(|key| self.entries.get(key)) {
                 if let Some(mut peer) = state.interface.peer_mut(entry.id) {
                     peer.initiate(now);
                 }
             }
         });
+        self.greeted = Some(Instant::now());
+        (rest > 0).then_some(GREETING_PAUSE)
     }
 }
 
 /// Changes what differs, and nothing else.
-fn adjust(state: &mut State, now: Instant, key: &PublicKey, entry: &mut Entry, want: &Wanted<'_>) {
+fn adjust(
+    state: &mut State,
+    now: quietwire::Instant,
+    key: &PublicKey,
+    entry: &mut Entry,
+    want: &Wanted<'_>,
+) {
     let Some(before) = state.interface.peer(entry.id) else {
         return;
     };
@@ -281,6 +323,7 @@ mod tests {
         let key = PrivateKey::from_bytes([1; 32]).public_key();
         let applied = Applied {
             entries: [(key, entry)].into(),
+            ..Applied::default()
         };
         assert!(applied.former_psk("b").ct_eq(&psk));
         assert!(!applied.former_psk("c").is_none());

@@ -178,6 +178,7 @@ impl Mesh {
             }
             let due = self.rotate_if_due().min(self.restore());
             let due = due.min(self.keep_up()).min(self.forget_missing());
+            let due = due.min(self.applied.greet(&self.node).unwrap_or(due));
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
             match inbox.recv_timeout(wait) {

@@ -43,14 +43,15 @@ class Member:
         self.more = list(more)
         self.endpoint = place.outer()
         self.environment = {}
+        self.probe = ["--probe", "1s"]
         self.process = None
 
     def start(self):
         self.process = self.place.start(
             mesh_program(), "run", "--name", self.name, "--address", f"{self.inner}/24",
             "--network", "10.88.0.0/16", "--endpoint", self.endpoint, "--directory", self.directory,
-            "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s", "--probe", "1s",
-            *self.more, log=self.log,
+            "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s",
+            *self.probe, *self.more, log=self.log,
             env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info"), **self.environment},
         )
 

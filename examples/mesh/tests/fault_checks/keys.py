@@ -1,9 +1,11 @@
 """Keys that change, by themselves and under hands that are not theirs."""
 
-from fault_checks import check, mesh, under_traffic
+import time
+
+from fault_checks import check, folder, mesh, put, record_of, under_traffic
 from lab import execute, expect, preshared_key, wait_until
-from member import LEAD
-from traffic import Worker, expect_ping, ping, reach, transfer
+from member import LEAD, Member
+from traffic import Capture, Worker, expect_ping, ping, reach, transfer, udp_ports
 
 
 @check
@@ -82,3 +84,36 @@ def a_node_that_has_lost_its_state_comes_back(lab):
     expect(one.peer(two)["generation"] == 2, "its generation is no newer one")
     one.call("reprovision")
     lab.note(f"and {reach(two.place, one.inner, 15):.2f} s after `mesh reprovision`")
+
+
+@check
+def a_new_key_greets_very_many_nodes_in_portions(lab):
+    """All at once, their answers would be more handshake messages than a node believes without cookies."""
+    places, count = lab.add_places(2), 600
+    one = Member(places[0], f"folder:{folder(lab)}", more=["--keepalive", "0"])
+    one.probe = []
+    one.start()
+    wait_until(lambda: (folder(lab) / f"{one.name}.json").exists(), 10, "it did not start")
+    record = record_of(lab, one.name) | {"endpoints": [f"{places[1].outer()}:51820"]}
+    for number in range(count):
+        address = f"10.88.{1 + number // 250}.{number % 250}"
+        more = {"name": f"far-{number}", "key": preshared_key().strip(), "addresses": [address]}
+        put(lab, more["name"], record | more)
+    wait_until(lambda: len(one.status()["peers"]) == count, 20, "it did not take the records")
+    cable = Capture(places[1], "cable")
+    one.call("rotate")
+    # To the nanosecond when each came is not needed: the pause between portions is half a second.
+    greeted, end = [], time.monotonic() + LEAD + 3
+    cable.socket.settimeout(0.1)
+    while time.monotonic() < end:
+        try:
+            frame = cable.socket.recv(65535)
+        except TimeoutError:
+            continue
+        if udp_ports(frame) and frame[42] == 1:
+            greeted.append(time.monotonic())
+    cable.end()
+    most = max(sum(at <= other < at + 0.4 for other in greeted) for at in greeted)
+    expect(len(greeted) == count, f"{len(greeted)} greetings to {count} nodes")
+    expect(100 < most <= 256, f"{most} greetings within 0.4 s")
+    lab.note(f"{count} greeted in {greeted[-1] - greeted[0]:.1f} s, at most {most} within 0.4 s")
