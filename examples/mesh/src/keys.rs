@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use quietwire::{PresharedKey, PrivateKey};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use crate::kept::{AGAIN, What};
 use crate::mesh::{LOOK_INTERVAL, Mesh, unix_time};
 use crate::rotation::{Due, Identity};
 
@@ -20,16 +21,14 @@ impl Mesh {
                 warn!(
                     "our new key waits for {lead} s more: nobody can know it yet, or our clock was changed"
                 );
-                self.keep(self.identity.postpone(now, lead));
-                Duration::from_secs(1)
+                self.keep(self.identity.postpone(now, lead))
             }
             Due::Switch => {
-                if let Some(next) = self.identity.switch(now)
-                    && self.keep(next)
-                {
+                let pause = self.identity.switch(now).map(|next| self.keep(next));
+                if self.identity.next.is_none() {
                     self.use_key("announced");
                 }
-                Duration::from_secs(1)
+                pause.unwrap_or(AGAIN)
             }
         }
     }
@@ -38,12 +37,19 @@ impl Mesh {
         let Some(every) = self.config.rotate_every else {
             return LOOK_INTERVAL;
         };
+        if let Some(counted) = self.identity.counted_from(now) {
+            warn!("our clock was set back: the age of our key counts from now on");
+            return self.keep(counted);
+        }
         let age = now.saturating_sub(self.identity.used_since);
         match every.as_secs().saturating_sub(age) {
             0 => {
-                let said = self.announce();
-                info!("our key is {age} s old: {said:?}");
-                Duration::from_secs(1)
+                let announced = self.announce().map(|_| info!("our key was {age} s old"));
+                if self.note_write(What::Keys, announced) {
+                    Duration::from_secs(1)
+                } else {
+                    AGAIN
+                }
             }
             left => Duration::from_secs(left.min(60)),
         }
@@ -71,12 +77,14 @@ impl Mesh {
         Ok(())
     }
 
-    fn keep(&mut self, identity: Identity) -> bool {
+    /// The same for what is due by itself; how long to wait.
+    fn keep(&mut self, identity: Identity) -> Duration {
         let kept = self.try_keep(identity);
-        if let Err(why) = &kept {
-            error!("our keys stay as they are: {why}");
+        if self.note_write(What::Keys, kept) {
+            Duration::from_secs(1)
+        } else {
+            AGAIN
         }
-        kept.is_ok()
     }
 
     fn use_key(&mut self, which: &str) {

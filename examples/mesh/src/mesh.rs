@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::apply::Applied;
 use crate::config::Config;
 use crate::directory::News;
+use crate::kept::What;
 use crate::mtu;
 use crate::plan::{DesiredPeer, Known, Own, Refusal, peers, plan};
 use crate::probe::Prober;
@@ -24,6 +25,7 @@ use crate::rotation::Identity;
 use crate::routes::Routes;
 use crate::socket::{Answer, Command};
 use crate::store::Store;
+use crate::times::Times;
 
 /// What the mesh's thread is told.
 #[derive(Debug)]
@@ -56,14 +58,19 @@ pub struct Mesh {
     pub(crate) is_enabled: bool,
     pub(crate) ordered: Option<String>,
     pub(crate) published: Option<String>,
+    /// Why the last attempt to publish failed.
+    pub(crate) publish_problem: Option<String>,
     pub(crate) problem: Option<String>,
-    /// Why what is known could not be written.
-    pub(crate) disk_problem: Option<String>,
     pub(crate) rotations: u64,
-    /// Whether what is known is not on the disk yet.
-    unkept: bool,
-    /// When what is known was last written, or that was tried.
-    wrote: Option<Instant>,
+    /// Whether what is known is not on the disk yet, and when it was last written, or that was tried.
+    pub(crate) is_known_new: bool,
+    pub(crate) known_written: Option<Instant>,
+    pub(crate) times: Times,
+    pub(crate) started: Instant,
+    /// What could not be written into the state folder, and why.
+    pub(crate) unkept: BTreeMap<What, String>,
+    /// When the times are tried again.
+    pub(crate) retry_times: Instant,
     /// When our record was last put back after somebody had changed it.
     restored: Option<Instant>,
     /// Since when the directory has another record of ours than we have published.
@@ -78,9 +85,6 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The directory may tell of a record of ours that we have replaced since.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// What is known is not written more often than this.
-const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often what nobody tells is looked at: the outer path's MTU.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -104,6 +108,8 @@ pub struct Parts {
     pub texts: BTreeMap<String, String>,
     /// The last good records.
     pub known: Known,
+    /// The times that our handshakes have shown.
+    pub times: Times,
 }
 
 impl Mesh {
@@ -119,6 +125,7 @@ impl Mesh {
             identity,
             texts,
             known,
+            times,
         } = parts;
         Self {
             routes: Routes::new(&config),
@@ -137,11 +144,15 @@ impl Mesh {
             advice: Vec::new(),
             ordered: None,
             published: None,
+            publish_problem: None,
             problem: None,
-            disk_problem: None,
             rotations: 0,
-            unkept: false,
-            wrote: None,
+            is_known_new: false,
+            known_written: None,
+            times,
+            started: Instant::now(),
+            unkept: BTreeMap::new(),
+            retry_times: Instant::now(),
             restored: None,
             noticed: None,
             has_heard: false,
@@ -158,10 +169,7 @@ impl Mesh {
                 self.follow_mtu();
                 look = Instant::now() + LOOK_INTERVAL;
             }
-            let due = self
-                .rotate_if_due()
-                .min(self.restore())
-                .min(self.keep_known());
+            let due = self.rotate_if_due().min(self.restore()).min(self.keep_up());
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
             match inbox.recv_timeout(wait) {
@@ -232,6 +240,10 @@ impl Mesh {
         self.has_heard = true;
         if self.problem.take().is_some() {
             info!("the directory can be reached again");
+            if !self.is_published() {
+                // Sooner than the publisher would by itself after an outage; and a new reason is said.
+                (self.ordered, self.publish_problem) = (None, None);
+            }
         }
     }
 
@@ -265,35 +277,6 @@ impl Mesh {
         LOOK_INTERVAL
     }
 
-    /// Writes what is known of others if it has changed, once in a while; how long nothing is due. When all
-    /// nodes of a large mesh change their keys, every change as a file of its own would keep the disk busy.
-    fn keep_known(&mut self) -> Duration {
-        if !self.unkept {
-            return LOOK_INTERVAL;
-        }
-        let since = self.wrote.map(|at| at.elapsed());
-        if let Some(left) = since.and_then(|since| KEEP_INTERVAL.checked_sub(since)) {
-            return left;
-        }
-        let kept = self.store.set_known(&self.known);
-        self.wrote = Some(Instant::now());
-        self.unkept = kept.is_err();
-        let problem = kept.err().map(|why| why.to_string());
-        match (&self.disk_problem, &problem) {
-            (None, Some(why)) => {
-                error!("what is known of others is not kept for a restart: {why}");
-            }
-            (Some(_), None) => info!("what is known of others is kept for a restart again"),
-            _ => {}
-        }
-        self.disk_problem = problem;
-        if self.unkept {
-            KEEP_INTERVAL
-        } else {
-            LOOK_INTERVAL
-        }
-    }
-
     fn note(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Published(record) => {
@@ -304,6 +287,7 @@ impl Mesh {
                     );
                 }
                 self.published = Some(record);
+                self.publish_problem = None;
             }
             Outcome::Withdrawn => {
                 info!("our record is no longer in the directory");
@@ -312,7 +296,9 @@ impl Mesh {
                 ));
             }
             Outcome::Failed(why) => {
-                warn!("our record is not in the directory: {why}");
+                if self.publish_problem.replace(why.clone()).is_none() {
+                    warn!("our record is not in the directory: {why}");
+                }
                 self.answer_leaver(Answer::Failed(format!(
                     "our record is still in the directory: {why}"
                 )));
@@ -347,7 +333,7 @@ impl Mesh {
         self.refusals = plan.refusals;
         if plan.known != self.known {
             self.known = plan.known;
-            self.unkept = true;
+            self.is_known_new = true;
         }
         self.peers = peers(&self.known, &self.config.endpoints);
         self.apply();

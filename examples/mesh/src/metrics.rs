@@ -133,7 +133,7 @@ fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 9] {
         (
             "state_kept",
             "Whether what is known of others is on the disk, for a restart.",
-            flag(status.disk_problem.is_none()),
+            flag(status.state_problems.is_empty()),
         ),
         (
             "record_published",

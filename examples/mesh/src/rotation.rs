@@ -44,6 +44,9 @@ pub struct Next {
     pub switch_at: u64,
 }
 
+/// A clock that is set back by less is being kept right.
+const SLACK: u64 = 60;
+
 /// What is to be done about an announced key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -128,6 +131,16 @@ impl Identity {
             used_since: now,
             next: None,
         }
+    }
+
+    /// The same, in use since `now`, if our clock said a later time when the key was taken into use: the key would
+    /// be kept for too long otherwise. `None` if that is in order.
+    #[must_use]
+    pub fn counted_from(&self, now: u64) -> Option<Self> {
+        (self.used_since > now.saturating_add(SLACK)).then(|| Self {
+            used_since: now,
+            ..self.clone()
+        })
     }
 
     /// The announcement, for our record.

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use quietwire_node::clock::WallClock;
 use quietwire_node::control::Control;
 use quietwire_node::device::Device;
 use quietwire_node::node::Node;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::directory::{self, Directory, News};
+use crate::kept;
 use crate::keys::new_key;
 use crate::mesh::{Mesh, Message, Parts, unix_time};
 use crate::metrics;
@@ -61,7 +63,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
         None => first_identity(&store, &config.name, &texts)?,
     };
     known.remove(&config.name);
-    let node = start_node(&config, &identity)?;
+    let (times, floor) = kept::begin(&store);
+    let node = start_node(&config, &identity, floor)?;
     let uapi = serve_wg(&node);
     if store.is_enabled() {
         Routes::new(&config).enable()?;
@@ -88,6 +91,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         identity,
         texts,
         known,
+        times,
     };
     let mesh = Mesh::new(parts);
     thread::Builder::new()
@@ -190,11 +194,13 @@ fn first_identity(
     Ok(identity)
 }
 
-fn start_node(config: &Config, identity: &Identity) -> Result<Arc<Node>, Failure> {
+/// The times in handshakes are later than `floor`.
+fn start_node(config: &Config, identity: &Identity, floor: Duration) -> Result<Arc<Node>, Failure> {
     let device = Device::create(&config.interface)?;
     let node = Arc::new(Node::new(device)?);
     threads::start(&node, threads::usual_count())?;
-    node.change(|state, _| {
+    node.change(|state, now| {
+        state.wall = WallClock::new(now, floor);
         state.port = config.port;
         state.patience = Some(PATIENCE);
         state.interface.set_private_key(Some(&identity.key))

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kept::words;
+
 /// The state of the mesh, seen from one node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -27,11 +29,17 @@ pub struct Status {
     pub is_enabled: bool,
     /// Why the directory cannot be reached, if so.
     pub directory_problem: Option<String>,
-    /// Why what is known of others is not on the disk, if so.
-    #[serde(default)]
-    pub disk_problem: Option<String>,
     /// Whether the directory has our record as it is.
     pub is_published: bool,
+    /// Why it is not, as far as the directory has said.
+    #[serde(default)]
+    pub publish_problem: Option<String>,
+    /// By how many seconds our clock is behind what it has said before, if that is much.
+    #[serde(default)]
+    pub clock_behind: Option<u64>,
+    /// What cannot be written into the state folder, and why.
+    #[serde(default)]
+    pub state_problems: Vec<String>,
     /// The other nodes.
     pub peers: Vec<PeerStatus>,
     /// Records that are not believed.
@@ -145,11 +153,14 @@ impl Status {
                 "the directory cannot be reached: {why}; the mesh goes on as it is"
             );
         }
-        if let Some(why) = &self.disk_problem {
-            let _ = writeln!(
-                out,
-                "what is known of others is not kept for a restart: {why}"
-            );
+        if let Some(why) = &self.publish_problem {
+            let _ = writeln!(out, "our record is not in the directory: {why}");
+        }
+        if let Some(behind) = self.clock_behind {
+            let _ = writeln!(out, "warning: {}", words(behind));
+        }
+        for problem in &self.state_problems {
+            let _ = writeln!(out, "warning: {problem}");
         }
         for advice in &self.mtu_advice {
             let _ = writeln!(out, "warning: {advice}");
@@ -247,7 +258,7 @@ mod tests {
             peers: vec![peer("b", Some(7.0)), peer("a-long-name", None)],
             refusals: vec![refusal],
             directory_problem: Some("gone".into()),
-            disk_problem: Some("full".into()),
+            state_problems: vec!["not kept for a restart: full".into()],
             ..Status::default()
         };
         let table = status.to_table();

@@ -7,6 +7,7 @@
 //! ```text
 //! identity.json  the private key, its generation, and the next key while one is announced
 //! known.json     the last good record of each other node
+//! times.json     until when the times in our handshakes are taken
 //! disabled       exists while the mesh is disabled
 //! psk/NAME       the preshared key with the node NAME, as `wg genpsk` prints it
 //! control.sock   where `mesh status` and the others ask
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 use crate::plan::Known;
 use crate::record::{Record, check_name};
 use crate::rotation::Identity;
+use crate::times::Times;
 
 /// The state folder.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub struct Store {
 
 const IDENTITY: &str = "identity.json";
 const KNOWN: &str = "known.json";
+const TIMES: &str = "times.json";
 const DISABLED: &str = "disabled";
 /// No file of ours is longer, however many nodes there are.
 const MAX_FILE: u64 = 256 << 20;
@@ -55,7 +58,7 @@ impl Store {
             folder: folder.to_owned(),
             faults: Faults::default(),
         };
-        for name in [IDENTITY, KNOWN, DISABLED] {
+        for name in [IDENTITY, KNOWN, TIMES, DISABLED] {
             // What a killed process has left.
             let _ = fs::remove_file(store.temporary(name));
         }
@@ -144,6 +147,28 @@ impl Store {
             .map(|(name, record)| (name, record.to_json()))
             .collect();
         self.write(KNOWN, &serde_json::to_string(&texts).unwrap_or_default())
+    }
+
+    /// The times that handshakes have shown; none without a file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn times(&self) -> Result<Times, StoreError> {
+        let text = self.read(TIMES)?;
+        let failed = |why| StoreError::content(&self.folder.join(TIMES), why);
+        text.map_or(Ok(Times::default()), |text| {
+            Times::parse(&text).map_err(failed)
+        })
+    }
+
+    /// Keeps the times that handshakes have shown.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the former ones are kept then.
+    pub fn set_times(&self, times: &Times) -> Result<(), StoreError> {
+        self.write(TIMES, &times.to_json())
     }
 
     /// Whether the mesh is enabled.

@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use getrandom::SysRng;
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
+use quietwire::rand_core::UnwrapErr;
 use quietwire::wire::{HEAD_ROOM, TAIL_ROOM};
 use quietwire::{
-    Event, HandshakeJob, Instant, Interface, OsEnv, Outgoing, PeerId, SealJob, Staging, Transmit,
-    ip,
+    Env, Event, HandshakeJob, Instant, Interface, Outgoing, PeerId, SealJob, Staging, Transmit, ip,
 };
 use tracing::{debug, info, warn};
 
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::counters::Counters;
 use crate::path::Path;
 
@@ -49,10 +50,12 @@ pub struct State {
     /// After how long without an answer to handshakes packets are answered with ICMP instead of kept.
     /// `None`, as in the kernel: they are kept, and nothing is said.
     pub patience: Option<Duration>,
+    /// The time that handshakes show.
+    pub wall: WallClock,
     /// Since when packets have waited for peers that have no session.
     waiting_since: BTreeMap<PeerId, Instant>,
     timer: Arc<TimerFd>,
-    env: OsEnv,
+    rng: UnwrapErr<SysRng>,
 }
 
 impl State {
@@ -72,8 +75,9 @@ impl State {
             twins: Vec::new(),
             patience: None,
             waiting_since: BTreeMap::new(),
+            wall: WallClock::new(clock::now(), Duration::ZERO),
             timer,
-            env: OsEnv::new(),
+            rng: UnwrapErr(SysRng),
         }
     }
 
@@ -153,7 +157,7 @@ impl State {
         while let Some((peer, event)) = self.interface.poll_event() {
             self.heed(now, peer, event, out, counters);
         }
-        let mut env = self.env.env();
+        let mut env = Env::new(&mut self.rng, self.wall.read(now));
         while self.handshakes.len() < MAX_HANDSHAKES
             && let Some(job) = self.interface.poll_handshake(now, &mut env)
         {
