@@ -42,6 +42,7 @@ class Member:
         self.lead = lead
         self.more = list(more)
         self.endpoint = place.outer()
+        self.environment = {}
         self.process = None
 
     def start(self):
@@ -49,7 +50,8 @@ class Member:
             mesh_program(), "run", "--name", self.name, "--address", f"{self.inner}/24",
             "--network", "10.88.0.0/16", "--endpoint", self.endpoint, "--directory", self.directory,
             "--state", self.state, "--interface", self.device, "--rotate-lead", f"{self.lead}s", "--probe", "1s",
-            *self.more, log=self.log, env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info")},
+            *self.more, log=self.log,
+            env={**os.environ, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "info"), **self.environment},
         )
 
     def kill(self):

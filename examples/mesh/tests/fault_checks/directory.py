@@ -1,0 +1,28 @@
+"""A folder that goes and comes."""
+
+from fault_checks import check, folder, mesh
+from lab import wait_until
+from member import everybody_up
+from traffic import expect_ping, reach
+
+
+@check
+def the_directory_goes_and_a_node_restarts_meanwhile(lab):
+    one, two, three = mesh(lab)
+    away = folder(lab).with_suffix(".away")
+    folder(lab).rename(away)
+    wait_until(lambda: one.status()["directory_problem"], 10, "the loss was not noticed")
+    expect_ping(one.place, two.inner)
+    two.kill()
+    # An empty folder in its place is what a mount point is without its file system.
+    two.start()
+    lab.note(f"back without a directory after {reach(one.place, two.inner, 15):.2f} s")
+    expect_ping(two.place, three.inner)
+    expect_ping(one.place, three.inner)
+    for left in folder(lab).iterdir() if folder(lab).exists() else []:
+        left.unlink()
+    if folder(lab).exists():
+        folder(lab).rmdir()
+    away.rename(folder(lab))
+    wait_until(lambda: not one.status()["directory_problem"], 15, "the return was not noticed")
+    wait_until(lambda: everybody_up([one, two, three]), 15, "the mesh was not whole again")
