@@ -11,6 +11,7 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod directory;
+mod grace;
 mod kept;
 pub mod keys;
 pub mod mesh;

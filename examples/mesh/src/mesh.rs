@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::apply::Applied;
 use crate::config::Config;
 use crate::directory::News;
+use crate::grace::Missing;
 use crate::kept::What;
 use crate::mtu;
 use crate::plan::{DesiredPeer, Known, Own, Refusal, peers, plan};
@@ -66,6 +67,7 @@ pub struct Mesh {
     pub(crate) is_known_new: bool,
     pub(crate) known_written: Option<Instant>,
     pub(crate) times: Times,
+    pub(crate) missing: Missing,
     pub(crate) started: Instant,
     /// What could not be written into the state folder, and why.
     pub(crate) unkept: BTreeMap<What, String>,
@@ -150,6 +152,7 @@ impl Mesh {
             is_known_new: false,
             known_written: None,
             times,
+            missing: Missing::default(),
             started: Instant::now(),
             unkept: BTreeMap::new(),
             retry_times: Instant::now(),
@@ -169,7 +172,8 @@ impl Mesh {
                 self.follow_mtu();
                 look = Instant::now() + LOOK_INTERVAL;
             }
-            let due = self.rotate_if_due().min(self.restore()).min(self.keep_up());
+            let due = self.rotate_if_due().min(self.restore());
+            let due = due.min(self.keep_up()).min(self.forget_missing());
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
             match inbox.recv_timeout(wait) {
@@ -213,15 +217,21 @@ impl Mesh {
                 ));
             }
             News::Everything(all) => {
-                self.reached();
-                self.texts = all.into_iter().collect();
+                let was_away = self.reached();
+                self.take_everything(all, was_away);
             }
             News::Changed(name, text) => {
-                self.reached();
-                self.texts.insert(name, text);
+                if self.reached() {
+                    // It was empty until now.
+                    self.take_everything(vec![(name, text)], true);
+                } else {
+                    self.missing.found(&name);
+                    self.texts.insert(name, text);
+                }
             }
             News::Gone(name) => {
                 self.reached();
+                self.missing.found(&name);
                 info!("{name}: its record is gone");
                 self.texts.remove(&name);
             }
@@ -236,15 +246,18 @@ impl Mesh {
         true
     }
 
-    fn reached(&mut self) {
+    /// Says whether the directory was away until now.
+    fn reached(&mut self) -> bool {
         self.has_heard = true;
-        if self.problem.take().is_some() {
+        let was_away = self.problem.take().is_some();
+        if was_away {
             info!("the directory can be reached again");
             if !self.is_published() {
                 // Sooner than the publisher would by itself after an outage; and a new reason is said.
                 (self.ordered, self.publish_problem) = (None, None);
             }
         }
+        was_away
     }
 
     /// Puts our record back if the directory has had another one for a while; how long nothing is due.

@@ -142,24 +142,25 @@ fn watch(
         .map(|(name, record)| (name.clone(), record.to_json()))
         .collect();
     if is_first {
-        texts = first_news(inbox);
+        texts = first_news(sender, inbox);
     }
     Ok((directory, texts))
 }
 
 /// Waits a little for everything that the directory has.
-fn first_news(inbox: &Receiver<Message>) -> BTreeMap<String, String> {
+fn first_news(sender: &Sender<Message>, inbox: &Receiver<Message>) -> BTreeMap<String, String> {
+    let mut away = None;
     let end = Instant::now() + FIRST_NEWS;
     loop {
         match inbox.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Message::News(News::Everything(all))) => return all.into_iter().collect(),
-            Ok(Message::News(News::Unreachable(why))) => {
-                warn!("the directory cannot be reached: {why}");
-            }
+            Ok(Message::News(away_now @ News::Unreachable(_))) => away = Some(away_now),
             Ok(_) => {}
             Err(_) => {
                 let seconds = FIRST_NEWS.as_secs();
                 warn!("the directory has said nothing for {seconds} s: we start without it");
+                // The mesh is to say why, and that it is so.
+                away.map(|away| sender.send(Message::News(away)));
                 return BTreeMap::new();
             }
         }

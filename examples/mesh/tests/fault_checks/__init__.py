@@ -120,6 +120,10 @@ class Etcd:
         """The line with which a node of this name finds it."""
         return self.run("add-node", name).stdout.strip()
 
+    def wipe(self, member):
+        """Takes a member's data away."""
+        shutil.rmtree(self.folder / f"member{member}" / "data")
+
     def ctl(self, *words):
         return self.run("ctl", *words).stdout
 

@@ -2,7 +2,7 @@
 
 import time
 
-from fault_checks import check, folder, mesh
+from fault_checks import Steady, check, folder, is_long, mesh
 from lab import expect, wait_until
 from member import Member, everybody_up
 from traffic import Worker, expect_ping, ping, reach
@@ -49,3 +49,23 @@ def enabled_and_disabled_under_traffic(lab):
         grown = one.peer(two)["rx_bytes"] - inside
         expect((grown > 4000) == (verb == "enable"), f"after `mesh {verb}` {grown} bytes came through the tunnel")
         lab.note(f"{verb}: {pings.lost} of {pings.sent} pings lost")
+
+
+@check
+def a_partition_under_traffic_heals(lab):
+    """Both run on. With LONG=1 it lasts for longer than a session, and than a peer tries to make a new one."""
+    one, two, three = mesh(lab)
+    steady, others = Steady((one, two)), Steady((one, three))
+    two.place.nft("chain cut { type filter hook prerouting priority -300; udp dport 51820 drop\n }\n"
+                  "chain gag { type filter hook output priority -300; udp sport 51820 drop\n }")
+    start = time.monotonic()
+    time.sleep(300 if is_long() else 30)
+    two.place.forget()
+    cut = time.monotonic() - start
+    there, back = Worker(reach, one.place, two.inner, 30), Worker(reach, two.place, one.inner, 30)
+    lab.note(f"cut for {cut:.0f} s, reached {there.outcome(40):.2f} and {back.outcome(40):.2f} s after healing")
+    steady.end()
+    others.end()
+    expect(others.lost <= 5, f"others were hurt: {others}")
+    expect(steady.longest * steady.interval < cut + 7, f"it lasted for longer than the cut: {steady}")
+    lab.note(f"{steady}; with others {others}")
