@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 use crate::times::Times;
 
 /// A write that failed is tried again after this.
-pub(crate) const AGAIN: Duration = Duration::from_secs(10);
+pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known is not written more often than this.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);

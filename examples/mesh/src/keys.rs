@@ -1,7 +1,7 @@
 //! Our own keys at work: when a new one is announced and used, and what follows. What may follow what is in
 //! [`rotation`](crate::rotation).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quietwire::{PresharedKey, PrivateKey};
 use tracing::{info, warn};
@@ -23,6 +23,8 @@ impl Mesh {
                 );
                 self.keep(self.identity.postpone(now, lead))
             }
+            // The time in the announcement may have come before anybody could read it.
+            Due::Switch if !self.lead_left().is_zero() => self.lead_left(),
             Due::Switch => {
                 let pause = self.identity.switch(now).map(|next| self.keep(next));
                 if self.identity.next.is_none() {
@@ -30,6 +32,22 @@ impl Mesh {
                 }
                 pause.unwrap_or(AGAIN)
             }
+        }
+    }
+
+    /// How long the others are to have known the announced key before it is used, and have not yet.
+    fn lead_left(&self) -> Duration {
+        let lead = self.config.rotate_lead;
+        self.announced
+            .map_or(lead, |(_, at)| lead.saturating_sub(at.elapsed()))
+    }
+
+    /// Notes since when the directory has the key that we have announced.
+    pub(crate) fn note_announced(&mut self) {
+        let next = self.identity.next.as_ref();
+        let next = next.map(|next| next.key.public_key());
+        if self.is_published() && self.announced.map(|(key, _)| key) != next {
+            self.announced = next.map(|key| (key, Instant::now()));
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use quietwire::PublicKey;
 use quietwire_node::node::Node;
 use tracing::{error, info, warn};
 
@@ -66,6 +67,8 @@ pub struct Mesh {
     /// Whether what is known is not on the disk yet, and when it was last written, or that was tried.
     pub(crate) is_known_new: bool,
     pub(crate) known_written: Option<Instant>,
+    /// The key that we have announced, and since when the directory has it.
+    pub(crate) announced: Option<(PublicKey, Instant)>,
     pub(crate) times: Times,
     pub(crate) missing: Missing,
     pub(crate) started: Instant,
@@ -151,6 +154,7 @@ impl Mesh {
             rotations: 0,
             is_known_new: false,
             known_written: None,
+            announced: None,
             times,
             missing: Missing::default(),
             started: Instant::now(),
@@ -301,6 +305,7 @@ impl Mesh {
                 }
                 self.published = Some(record);
                 self.publish_problem = None;
+                self.note_announced();
             }
             Outcome::Withdrawn => {
                 info!("our record is no longer in the directory");

@@ -132,7 +132,7 @@ fn own_metrics(status: &Status) -> [(&'static str, &'static str, f64); 9] {
         ),
         (
             "state_kept",
-            "Whether what is known of others is on the disk, for a restart.",
+            "Whether what a restart needs is on the disk.",
             flag(status.state_problems.is_empty()),
         ),
         (

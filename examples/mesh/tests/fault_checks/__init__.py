@@ -120,6 +120,11 @@ class Etcd:
         """The line with which a node of this name finds it."""
         return self.run("add-node", name).stdout.strip()
 
+    def only(self, line, member):
+        """The line of a node that is told of one member only."""
+        _, _, more = line.partition("?")
+        return f"etcd:https://{self.places[member - 1].outer()}:2379?{more}"
+
     def wipe(self, member):
         """Takes a member's data away."""
         shutil.rmtree(self.folder / f"member{member}" / "data")
@@ -133,11 +138,11 @@ class Etcd:
         return json.loads(text) if text else None
 
 
-def etcd_mesh(lab, count=3, more_nodes=0, ttl=""):
+def etcd_mesh(lab, count=3, more_nodes=0):
     """Nodes that run on an etcd beside them, and as many that do not run yet."""
     places = lab.add_places(count + more_nodes + 3)
     etcd = Etcd(lab, places[-3:])
-    members = [Member(place, etcd.node(f"node-{place.number}") + ttl) for place in places[:-3]]
+    members = [Member(place, etcd.node(f"node-{place.number}")) for place in places[:-3]]
     for member in members[:count]:
         member.start()
     wait_until(lambda: everybody_up(members[:count]), 30, "the mesh did not come up")

@@ -135,7 +135,8 @@ def a_clock_jumps_under_a_key_that_changes_by_itself(lab):
 def a_clock_that_no_certificate_is_valid_by(lab):
     """A directory in etcd with TLS: it cannot be used then, which is said, and the mesh goes on."""
     _, (one, two) = etcd_mesh(lab, 2)
-    for name, seconds, is_valid in (("behind", -DAY, False), ("ahead", DAY, True), ("400 days ahead", 400 * DAY, False)):
+    clocks = {"a day behind": (-DAY, False), "a day ahead": (DAY, True), "400 days ahead": (400 * DAY, False)}
+    for name, (seconds, is_valid) in clocks.items():
         set_clock(two, seconds)
         restart(two)
         there, here = back(one, two, 30)

@@ -59,7 +59,7 @@ def a_partition_under_traffic_heals(lab):
     two.place.nft("chain cut { type filter hook prerouting priority -300; udp dport 51820 drop\n }\n"
                   "chain gag { type filter hook output priority -300; udp sport 51820 drop\n }")
     start = time.monotonic()
-    time.sleep(300 if is_long() else 30)
+    time.sleep(300 if is_long() else 20)
     two.place.forget()
     cut = time.monotonic() - start
     there, back = Worker(reach, one.place, two.inner, 30), Worker(reach, two.place, one.inner, 30)
