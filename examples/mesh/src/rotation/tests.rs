@@ -111,3 +111,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_key_from_the_future_is_as_old_as_it_is_long_known() {
+    let first = Identity::first(key(1), 1, 100_000);
+    assert!(first.counted_from(100_000).is_none());
+    assert!(first.counted_from(100_000 - 60).is_none());
+    let counted = first.counted_from(5000).unwrap();
+    assert_eq!((counted.used_since, counted.since), (5000, 100_000));
+    assert_eq!(counted.generation, 1);
+    assert!(counted.counted_from(5000).is_none());
+}
