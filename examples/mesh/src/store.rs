@@ -20,6 +20,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -37,6 +39,9 @@ pub struct Store {
     folder: PathBuf,
     faults: Faults,
 }
+
+/// A process that was killed may have left a child that is only just beginning, and holds its lock until then.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 const IDENTITY: &str = "identity.json";
 const KNOWN: &str = "known.json";
@@ -79,11 +84,19 @@ impl Store {
             .append(true)
             .mode(0o600)
             .open(&path);
-        let file = match file {
+        let mut file = match file {
             Ok(file) => file,
             Err(error) => return Err(failed(error)),
         };
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, why)| failed(why.into()))
+        let begin = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(locked),
+                Err((_, why)) if begin.elapsed() > LOCK_PATIENCE => return Err(failed(why.into())),
+                Err((again, _)) => file = again,
+            }
+            thread::sleep(LOCK_PATIENCE / 50);
+        }
     }
 
     /// Where the running process listens.

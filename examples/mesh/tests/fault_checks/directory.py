@@ -13,6 +13,9 @@ def the_directory_goes_and_a_node_restarts_meanwhile(lab):
     folder(lab).rename(away)
     wait_until(lambda: one.status()["directory_problem"], 10, "the loss was not noticed")
     expect_ping(one.place, two.inner)
+    # What is known is written once a second at most.
+    kept = two.state / "known.json"
+    wait_until(lambda: kept.exists() and three.name in kept.read_text(), 3, "what is known is not kept")
     two.kill()
     # An empty folder in its place is what a mount point is without its file system.
     two.start()
