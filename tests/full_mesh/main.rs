@@ -18,7 +18,7 @@
 //! | `troubles`, `apply` | what happens during the day; how a node follows the directory |
 //! | `report` | what must be so in the end, and the table |
 //! | `storm` | one node of a large mesh greets all others at once |
-//! | `packet`, `tally`, `counting` | inner packets; the books and what calls cost; the allocator |
+//! | `packet`, `tally` | inner packets; the books and what calls cost |
 //!
 //! Some 500 nodes are the most here: beyond, one that starts is under load, which `storm` shows.
 #![allow(
@@ -27,6 +27,7 @@
 )]
 
 mod apply;
+#[path = "../counting/mod.rs"]
 mod counting;
 mod packet;
 mod pair;

@@ -1,4 +1,4 @@
-//! An allocator that counts the bytes that a thread holds.
+//! An allocator that counts what a thread holds, and how often it asks.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -6,16 +6,20 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use std::alloc::System;
 
-/// Counts what this thread allocates.
+/// Counts what this thread allocates; the tests run side by side.
 struct Counting;
 
 std::thread_local! {
     static BYTES: Cell<i64> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count(bytes: i64) {
-    // While a thread ends its counter is gone, and nobody asks for it any more.
+    // While a thread ends its counters are gone, and nobody asks for them any more.
     let _ = BYTES.try_with(|total| total.set(total.get() + bytes));
+    if bytes > 0 {
+        let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    }
 }
 
 fn signed(bytes: usize) -> i64 {
@@ -38,7 +42,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(signed(size) - signed(layout.size()));
+        // Reallocation is an allocation even when it shrinks or stays where it is.
+        count(signed(size).max(1));
+        count(-signed(layout.size()));
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -52,14 +58,21 @@ pub(crate) fn held() -> i64 {
     BYTES.get()
 }
 
-/// Without this, a broken allocator would make any amount of memory look bounded.
+/// How often `work` allocates.
+pub(crate) fn allocations(work: impl FnOnce()) -> u64 {
+    let before = CALLS.get();
+    work();
+    CALLS.get() - before
+}
+
+/// Without this, a test that nothing is allocated would pass with a broken allocator.
 #[test]
 fn the_counter_counts() {
     let before = held();
-    let mut kept = vec![0_u8; 1000];
+    let mut kept = Vec::new();
+    assert_eq!(allocations(|| kept = vec![0_u8; 1000]), 1);
     assert_eq!(held() - before, 1000);
-    kept.reserve_exact(5000);
-    assert_eq!(held() - before, 6000);
+    assert_eq!(allocations(|| kept.reserve_exact(5000)), 1);
     drop(kept);
     assert_eq!(held(), before);
 }
