@@ -232,6 +232,12 @@ impl Applied {
         self.greet(node);
     }
 
+    /// Whether some peers have not been greeted under our new key yet.
+    #[must_use]
+    pub fn is_greeting(&self) -> bool {
+        !self.ungreeted.is_empty()
+    }
+
     /// Greets the next peers under our key if it is time; how long it is not, or `None` if all are greeted. The
     /// answers of very many at once would be more handshake messages than a node believes without cookies. Whoever
     /// has something to send before its turn greets or is greeted all the same.

@@ -1,9 +1,10 @@
-//! Records that are missing after the directory was away: each node puts its own in place again, so they get some time.
+//! Records that are missing where all are read anew: each node puts its own in place again, so they get some time.
 //!
 //! A directory that was restored from an older backup lacks the nodes that came since. Each of them notices when it
-//! reads the directory anew, which not all do at the same time. Whoever read early would end tunnels that work.
+//! reads the directory anew, which not all do at the same time. Whoever read early would end tunnels that work. Who
+//! left while we did not look is forgotten so much later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tracing::info;
@@ -13,56 +14,63 @@ use crate::mesh::{LOOK_INTERVAL, Mesh};
 /// Longer than the longest pause between two tries to reach etcd, and a round over its members.
 const GRACE: Duration = Duration::from_secs(45);
 
-/// The nodes whose records are missing since the directory is back.
+/// The nodes whose records are missing, and until when they are waited for.
 #[derive(Debug, Default)]
-pub(crate) struct Missing {
-    names: BTreeSet<String>,
-    until: Option<Instant>,
-}
+pub(crate) struct Missing(BTreeMap<String, Instant>);
 
 impl Missing {
     /// The directory has told of a node.
     pub(crate) fn found(&mut self, name: &str) {
-        self.names.remove(name);
+        self.0.remove(name);
     }
 
-    /// Adds to what the directory has what it had before.
-    pub(crate) fn fill(
+    /// Adds to what the directory has what it had before. Who was missing already gets no more time.
+    fn fill(
         &mut self,
         texts: &mut BTreeMap<String, String>,
         before: &BTreeMap<String, String>,
         is_wanted: impl Fn(&str) -> bool,
+        now: Instant,
     ) {
-        let is_missing = |name: &&String| !texts.contains_key(*name) && is_wanted(name);
-        self.names = before.keys().filter(is_missing).cloned().collect();
-        self.until = Some(Instant::now() + GRACE);
-        let missing = before.iter().filter(|(name, _)| self.names.contains(*name));
-        texts.extend(missing.map(|(name, text)| (name.clone(), text.clone())));
+        let earlier = std::mem::take(&mut self.0);
+        for (name, text) in before {
+            if !texts.contains_key(name) && is_wanted(name) {
+                let until = earlier.get(name).copied().unwrap_or(now + GRACE);
+                self.0.insert(name.clone(), until);
+                texts.insert(name.clone(), text.clone());
+            }
+        }
     }
 
-    /// How long they are waited for yet; `None` if for none.
-    fn left(&self) -> Option<Duration> {
-        let until = self.until.filter(|_| !self.names.is_empty())?;
-        Some(until.saturating_duration_since(Instant::now()))
+    /// How long the next one is waited for yet; `None` if none is.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let next = self.0.values().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Those whose time is over.
+    fn overdue(&mut self, now: Instant) -> Vec<String> {
+        let over = self.0.iter().filter(|(_, until)| **until <= now);
+        let over: Vec<_> = over.map(|(name, _)| name.clone()).collect();
+        self.0.retain(|_, until| *until > now);
+        over
     }
 }
 
 impl Mesh {
-    /// Takes in all that the directory has, which was away before or not.
-    pub(crate) fn take_everything(&mut self, all: Vec<(String, String)>, was_away: bool) {
+    /// Takes in all that the directory has.
+    pub(crate) fn take_everything(&mut self, all: Vec<(String, String)>) {
         let mut texts = all.into_iter().collect();
-        self.missing = Missing::default();
-        if was_away {
-            let known = &self.known;
-            self.missing
-                .fill(&mut texts, &self.texts, |name| known.contains_key(name));
-        }
-        if let Some(left) = self.missing.left() {
-            let names: Vec<_> = self.missing.names.iter().map(String::as_str).collect();
+        let known = &self.known;
+        let is_known = |name: &str| known.contains_key(name);
+        self.missing
+            .fill(&mut texts, &self.texts, is_known, Instant::now());
+        if !self.missing.0.is_empty() {
+            let names: Vec<_> = self.missing.0.keys().map(String::as_str).collect();
             info!(
-                "the directory is back without {}: they have {} s to put their records in place",
+                "the directory is without {}: they have {} s to put their records in place",
                 names.join(", "),
-                left.as_secs()
+                GRACE.as_secs()
             );
         }
         self.texts = texts;
@@ -70,18 +78,16 @@ impl Mesh {
 
     /// Gives up waiting for records when it is time; how long it is not.
     pub(crate) fn forget_missing(&mut self) -> Duration {
-        match self.missing.left() {
-            None => LOOK_INTERVAL,
-            Some(left) if !left.is_zero() => left,
-            Some(_) => {
-                for name in std::mem::take(&mut self.missing).names {
-                    info!("{name}: its record is gone");
-                    self.texts.remove(&name);
-                }
-                self.replan();
-                LOOK_INTERVAL
-            }
+        let overdue = self.missing.overdue(Instant::now());
+        for name in &overdue {
+            info!("{name}: its record is gone");
+            self.texts.remove(name);
         }
+        if !overdue.is_empty() {
+            self.replan();
+        }
+        let left = self.missing.left(Instant::now());
+        left.unwrap_or(LOOK_INTERVAL)
     }
 }
 
@@ -97,13 +103,21 @@ mod tests {
                 .map(|name| (name.to_string(), format!("{name}{}", names.len())))
                 .collect()
         };
-        let (mut missing, mut now) = (Missing::default(), texts("a"));
-        assert_eq!(missing.left(), None);
-        missing.fill(&mut now, &texts("abcd"), |name| name != "d");
-        assert_eq!(now.values().collect::<Vec<_>>(), ["a1", "b4", "c4"]);
-        assert!(missing.left().is_some_and(|left| left <= GRACE));
+        let (mut missing, mut all) = (Missing::default(), texts("a"));
+        let now = Instant::now();
+        assert_eq!(missing.left(now), None);
+        missing.fill(&mut all, &texts("abcd"), |name| name != "d", now);
+        assert_eq!(all.values().collect::<Vec<_>>(), ["a1", "b4", "c4"]);
+        assert_eq!(missing.left(now), Some(GRACE));
         missing.found("b");
-        missing.found("c");
-        assert_eq!(missing.left(), None);
+        // Reading everything anew gives no more time to who is missing, and some to who is so since.
+        let later = now + GRACE / 3;
+        let mut again = texts("");
+        missing.fill(&mut again, &all, |_| true, later);
+        assert_eq!(again, all);
+        assert_eq!(missing.left(later), Some(GRACE * 2 / 3));
+        assert_eq!(missing.overdue(now + GRACE), ["c"]);
+        assert_eq!(missing.overdue(later + GRACE), ["a", "b"]);
+        assert_eq!(missing.left(later), None);
     }
 }

@@ -96,8 +96,11 @@ impl Mesh {
         let shown = self.node.state().wall.read(clock::now()).as_secs();
         let uptime = self.started.elapsed().as_secs();
         let clock = clock::system_time().as_secs();
+        self.times.seen = self.times.seen.max(clock);
         let Some(next) = self.times.reserve(clock, shown, uptime) else {
-            return Duration::from_secs(uptime.clamp(10, LOOK_INTERVAL.as_secs()));
+            // Soon, as a clock that jumps ahead is shown at once.
+            let left = self.times.until.saturating_sub(shown);
+            return Duration::from_secs((left / 4).clamp(1, 10));
         };
         let written = self.store.set_times(&next);
         if self.note_write(What::Times, written.map_err(|why| why.to_string())) {

@@ -92,6 +92,7 @@ impl Mesh {
             .set_identity(&identity)
             .map_err(|why| why.to_string())?;
         self.identity = identity;
+        self.note_write(What::Keys, Ok(()));
         Ok(())
     }
 

@@ -177,7 +177,7 @@ impl Mesh {
                 look = Instant::now() + LOOK_INTERVAL;
             }
             let due = self.rotate_if_due().min(self.restore());
-            let due = due.min(self.keep_up()).min(self.forget_missing());
+            let due = due.min(self.forget_missing()).min(self.keep_up());
             let due = due.min(self.applied.greet(&self.node).unwrap_or(due));
             self.publish();
             let wait = look.saturating_duration_since(Instant::now()).min(due);
@@ -222,13 +222,13 @@ impl Mesh {
                 ));
             }
             News::Everything(all) => {
-                let was_away = self.reached();
-                self.take_everything(all, was_away);
+                self.reached();
+                self.take_everything(all);
             }
             News::Changed(name, text) => {
                 if self.reached() {
                     // It was empty until now.
-                    self.take_everything(vec![(name, text)], true);
+                    self.take_everything(vec![(name, text)]);
                 } else {
                     self.missing.found(&name);
                     self.texts.insert(name, text);
@@ -318,6 +318,10 @@ impl Mesh {
                 if self.publish_problem.replace(why.clone()).is_none() {
                     warn!("our record is not in the directory: {why}");
                 }
+                if self.leaver.is_some() {
+                    // We stay, so nobody is to take our record away later.
+                    self.ordered = None;
+                }
                 self.answer_leaver(Answer::Failed(format!(
                     "our record is still in the directory: {why}"
                 )));
@@ -391,7 +395,11 @@ impl Mesh {
     }
 
     fn publish(&mut self) {
-        if self.leaver.is_some() {
+        // That an announced key is in use is told when all have been greeted under it: whoever reads it earlier
+        // greets us, all at the same time.
+        let key = self.identity.key.public_key();
+        let is_announced = self.announced.is_some_and(|(known, _)| known == key);
+        if self.leaver.is_some() || (is_announced && self.applied.is_greeting()) {
             return;
         }
         let record = self.record().to_json();

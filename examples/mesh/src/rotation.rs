@@ -174,7 +174,7 @@ impl Identity {
         let key = |field: &str, text: &str| {
             PrivateKey::from_base64(text).map_err(|_| format!("`{field}` is no key"))
         };
-        if !(1..1 << 52).contains(&form.generation) {
+        if !(1..1 << 54).contains(&form.generation) {
             return Err("`generation` is out of range".into());
         }
         let next = form.next.map(|next| {

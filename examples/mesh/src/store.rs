@@ -59,15 +59,10 @@ impl Store {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(StoreError::new("making the state folder", folder))?;
-        let store = Self {
+        Ok(Self {
             folder: folder.to_owned(),
             faults: Faults::default(),
-        };
-        for name in [IDENTITY, KNOWN, TIMES, DISABLED] {
-            // What a killed process has left.
-            let _ = fs::remove_file(store.temporary(name));
-        }
-        Ok(store)
+        })
     }
 
     /// Keeps other processes from using the folder, for as long as what is returned lives.
@@ -91,11 +86,21 @@ impl Store {
         let begin = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(locked) => return Ok(locked),
+                Ok(locked) => {
+                    self.tidy();
+                    return Ok(locked);
+                }
                 Err((_, why)) if begin.elapsed() > LOCK_PATIENCE => return Err(failed(why.into())),
                 Err((again, _)) => file = again,
             }
             thread::sleep(LOCK_PATIENCE / 50);
+        }
+    }
+
+    /// Removes what a killed process has left.
+    fn tidy(&self) {
+        for name in [IDENTITY, KNOWN, TIMES, DISABLED] {
+            let _ = fs::remove_file(self.temporary(name));
         }
     }
 

@@ -188,6 +188,11 @@ impl Watcher {
             let all = all.map(|(name, (_, text))| (name.clone(), text.clone()));
             return self.news.send(News::Everything(all.collect()));
         }
+        if self.seen.is_empty() && !old.is_empty() {
+            // Not that all have left at once: rather a mount point without its file system.
+            self.is_known = false;
+            return self.news.send(News::Everything(Vec::new()));
+        }
         for (name, (_, text)) in &self.seen {
             if old.get(name).map(|(_, text)| text) != Some(text) {
                 self.news.send(News::Changed(name.clone(), text.clone()))?;

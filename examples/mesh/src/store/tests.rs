@@ -79,10 +79,12 @@ fn a_write_that_ends_at_any_step_leaves_the_old_or_the_new() {
                     );
                 }
                 let again = scratch.store();
+                let held = again.lock().unwrap();
                 outcomes.push(kept(&again));
                 assert!(!again.temporary(IDENTITY).exists());
                 again.set_identity(&identity(3)).unwrap();
                 assert_eq!(kept(&again), Some(3));
+                drop(held);
             }
             // Only the last of these is after the rename.
             let old = before.map(u64::from);

@@ -1,7 +1,9 @@
 """A folder that goes and comes."""
 
-from fault_checks import check, folder, mesh
-from lab import wait_until
+import time
+
+from fault_checks import Steady, check, folder, mesh
+from lab import expect, wait_until
 from member import everybody_up
 from traffic import expect_ping, reach
 
@@ -29,3 +31,25 @@ def the_directory_goes_and_a_node_restarts_meanwhile(lab):
     away.rename(folder(lab))
     wait_until(lambda: not one.status()["directory_problem"], 15, "the return was not noticed")
     wait_until(lambda: everybody_up([one, two, three]), 15, "the mesh was not whole again")
+
+
+@check
+def a_folder_that_is_suddenly_empty_ends_nothing(lab):
+    """As when the file system is taken from its mount point: nobody sees it without the folder."""
+    members = mesh(lab)
+    one, two, three = members
+    steady = Steady((one, two), (two, three))
+    away = folder(lab).with_suffix(".away")
+    folder(lab).rename(away)
+    folder(lab).mkdir()
+    wait_until(lambda: all(member.status()["directory_problem"] for member in members), 10, "it was not noticed")
+    time.sleep(1.5)
+    expect(three.name in (one.state / "known.json").read_text(), "what is known was forgotten")
+    folder(lab).rmdir()
+    away.rename(folder(lab))
+    wait_until(lambda: not any(member.status()["directory_problem"] for member in members), 15,
+               "the return was not noticed")
+    wait_until(lambda: everybody_up(members), 15, "the mesh was not whole again")
+    steady.end()
+    expect(steady.lost <= 5, str(steady))
+    lab.note(str(steady))
