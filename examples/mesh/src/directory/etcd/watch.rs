@@ -21,7 +21,8 @@ use super::own::Own;
 
 /// The pause after the first round over all members, which doubles with each round.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Short beside the time that a new key is announced ahead: who does not hear of it in time loses that node for a while.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What lasted this long was no accident: the pauses begin anew.
 const STEADY: Duration = Duration::from_secs(10);
 /// Records in one answer, at first.
