@@ -319,8 +319,8 @@ impl Mesh {
                     warn!("our record is not in the directory: {why}");
                 }
                 if self.leaver.is_some() {
-                    // We stay, so nobody is to take our record away later, and a lease has to be kept again.
-                    (self.ordered, self.published) = (None, None);
+                    // We stay, so nobody is to take our record away later.
+                    self.ordered = None;
                 }
                 self.answer_leaver(Answer::Failed(format!(
                     "our record is still in the directory: {why}"

@@ -51,11 +51,12 @@ impl Own {
     }
 
     pub(super) async fn withdraw(&self, name: &str) -> Result<(), DirectoryError> {
-        self.record.replace(None);
-        self.next.set(None);
         let key = self.key(name)?;
         let delete = async |mut client: Client| client.delete(key.as_str(), None).await;
+        // If that fails the record stays, and its lease is to be kept alive.
         self.members.request(delete).await?;
+        self.record.replace(None);
+        self.next.set(None);
         if let Some(lease) = self.lease.take() {
             let revoke = async |mut client: Client| client.lease_revoke(lease.id).await;
             // It would end by itself.
