@@ -2,8 +2,9 @@
 
 import time
 
-from measured import WITH, WITHOUT, Cost, Way, in_turn, shown_lab, start_mesh
+from measured import WITH, WITHOUT, Cost, Way, in_turn, shown_lab
 from lab import expect
+from member import start_mesh
 from traffic import RATES, Worker, iperf, ping, shape
 
 TCP = "TCP, one stream, {} Gbit/s, Mbit/s"

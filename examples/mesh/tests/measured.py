@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 
-from lab import Lab, Usage, execute, wait_until
-from member import HERE, Member, everybody_up
+from lab import Lab, Usage, wait_until
+from member import Member, everybody_up
 
-CLUSTER = HERE.parent / "etcd" / "cluster"
 WITHOUT, WITH = "without", "with"
 
 
@@ -126,16 +125,6 @@ def shown_lab():
             raise
 
 
-def start_mesh(lab, places, line=None):
-    """A mesh of a node in each place; `line` says the directory of a name, a folder of the lab by default."""
-    members = [Member(place, line(f"node-{place.number}") if line else f"folder:{lab.work / 'directory'}")
-               for place in places]
-    for member in members:
-        member.start()
-    wait_until(lambda: everybody_up(members), 30, "the mesh did not come up")
-    return members
-
-
 def start_with_clear_ways(lab):
     """Two members whose subnets have a way in the clear too, as on a cluster that runs already."""
     members = []
@@ -148,13 +137,6 @@ def start_with_clear_ways(lab):
         member.start()
     wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
     return members
-
-
-def etcd(lab, places):
-    """A real etcd with a member in each of three places; gives what says the directory of a name."""
-    at = [word for place in places for word in ("--at", f"{place.name}={place.outer()}")]
-    execute(CLUSTER, "start", lab.work / "etcd", *at, timeout=120)
-    return lambda name: execute(CLUSTER, "add-node", lab.work / "etcd", name).stdout.strip()
 
 
 def in_turn(ways, number):

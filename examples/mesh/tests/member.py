@@ -1,4 +1,4 @@
-"""A node of the mesh in a namespace, for `demo` and `faults`."""
+"""Nodes of the mesh in namespaces, and an etcd beside them, for `demo` and the scripts of this folder."""
 
 import json
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "node" / "tests"))
 
-from lab import Failure, answers, execute, expect, unique  # noqa: E402
+from lab import Failure, answers, execute, expect, unique, wait_until  # noqa: E402
 
+CLUSTER = HERE.parent / "etcd" / "cluster"
 LEAD = 3
 
 
@@ -85,3 +86,20 @@ class Member:
 
 def everybody_up(members):
     return all(member.knows(members) for member in members)
+
+
+def start_mesh(lab, places, line=None, lead=LEAD):
+    """A mesh of a node in each place; `line` says the directory of a name, a folder of the lab by default."""
+    members = [Member(place, line(f"node-{place.number}") if line else f"folder:{lab.work / 'directory'}", lead)
+               for place in places]
+    for member in members:
+        member.start()
+    wait_until(lambda: everybody_up(members), 30, "the mesh did not come up")
+    return members
+
+
+def start_etcd(lab, places):
+    """A real etcd with a member in each of three places; gives what says the directory of a name."""
+    at = [word for place in places for word in ("--at", f"{place.name}={place.outer()}")]
+    execute(CLUSTER, "start", lab.work / "etcd", *at, timeout=120)
+    return lambda name: execute(CLUSTER, "add-node", lab.work / "etcd", name).stdout.strip()

@@ -7,8 +7,8 @@ import threading
 import time
 
 from lab import expect, execute, wait_until
-from measured import CLUSTER, etcd, shown_lab, start_mesh, start_with_clear_ways
-from member import LEAD, Member, everybody_up
+from measured import shown_lab, start_with_clear_ways
+from member import CLUSTER, LEAD, Member, everybody_up, start_etcd, start_mesh
 from traffic import Pings, Worker, ping, reach
 
 EVERY = 0.002
@@ -230,7 +230,7 @@ class Recovery:
             return
         with shown_lab() as lab:
             places = lab.add_places(3)
-            members = start_mesh(lab, places, etcd(lab, places))
+            members = start_mesh(lab, places, start_etcd(lab, places))
             self.keys(members, "etcd")
             self.repeat("new key while etcd was away for 10 s, from its start", members,
                         lambda: misses_etcd(members[1], 9))
@@ -245,7 +245,7 @@ class Joining:
     def measure(self, count, rounds, with_etcd=False):
         with shown_lab() as lab:
             *places, place = lab.add_places(count + 1)
-            line = etcd(lab, places) if with_etcd else None
+            line = start_etcd(lab, places) if with_etcd else None
             members = start_mesh(lab, places, line)
             where = "etcd of three" if with_etcd else "folder"
             newcomer = Member(place, line(f"node-{place.number}") if line else members[0].directory)

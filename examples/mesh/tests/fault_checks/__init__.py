@@ -12,7 +12,7 @@ import time
 from importlib import import_module
 
 from lab import Skip, execute, wait_until
-from member import HERE, LEAD, Member, everybody_up
+from member import CLUSTER, LEAD, Member, everybody_up, start_mesh
 from traffic import Worker, ping
 
 MODULES = ["keys", "claims", "directory", "etcd", "thieves", "clocks", "disk", "network", "crashes"]
@@ -40,11 +40,7 @@ def folder(lab):
 
 
 def mesh(lab, count=3, lead=LEAD):
-    members = [Member(place, f"folder:{folder(lab)}", lead) for place in lab.add_places(count)]
-    for member in members:
-        member.start()
-    wait_until(lambda: everybody_up(members), 20, "the mesh did not come up")
-    return members
+    return start_mesh(lab, lab.add_places(count), lead=lead)
 
 
 def record_of(lab, name):
@@ -114,7 +110,7 @@ class Etcd:
 
     def run(self, verb, *words, check=True):
         """`cluster VERB FOLDER WORDS...`"""
-        return execute(HERE.parent / "etcd" / "cluster", verb, self.folder, *words, timeout=120, check=check)
+        return execute(CLUSTER, verb, self.folder, *words, timeout=120, check=check)
 
     def node(self, name):
         """The line with which a node of this name finds it."""

@@ -5,7 +5,7 @@ import shutil
 from fault_checks import Steady, check, etcd_mesh, folder, mesh, said
 from lab import Skip, execute, expect, wait_until
 from member import LEAD, Member, everybody_up
-from traffic import Worker, expect_ping, ping, reach
+from traffic import Worker, expect_ping, reach
 
 DAY = 86_400
 
