@@ -429,3 +429,40 @@ proptest! {
         prop_assert!(only.refusals.is_empty());
     }
 }
+
+/// A mesh of many nodes, and what one change costs: `cargo test --release --lib many -- --nocapture`.
+#[test]
+fn one_change_among_many_nodes() {
+    for count in [200_u16, 1000, 5000] {
+        let mut own = own();
+        own.networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let one = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            let mut bytes = [7; 32];
+            bytes[..2].copy_from_slice(&[high, low]);
+            Record {
+                name: format!("node-{number}"),
+                key: PublicKey::from_bytes(bytes),
+                addresses: vec![format!("10.100.{high}.{low}").parse().unwrap()],
+                subnets: vec![format!("10.{}.{low}.0/24", 101 + high).parse().unwrap()],
+                ..record("", 2)
+            }
+        };
+        let mut records: Vec<_> = (0..count).map(one).collect();
+        let before = known(&records);
+        records[0].endpoints = vec!["192.0.2.200:51820".parse().unwrap()];
+        let texts = texts(&records);
+        let once = || {
+            let start = std::time::Instant::now();
+            let plan = plan(&own, &texts, &before);
+            let took = start.elapsed();
+            assert_eq!((plan.refusals.len(), &plan.known), (0, &known(&records)));
+            took
+        };
+        let best = (0..7).map(|_| once()).min();
+        println!(
+            "{count} nodes: {best:?} for a plan, {} bytes a record",
+            texts["node-7"].len()
+        );
+    }
+}
