@@ -434,9 +434,9 @@ proptest! {
 #[test]
 fn one_change_among_many_nodes() {
     for count in [200_u16, 1000, 5000] {
-        let mut own = own();
-        own.networks = vec!["10.0.0.0/8".parse().unwrap()];
-        let one = |number: u16| {
+        let mut ours = own();
+        ours.networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let node = |number: u16| {
             let [high, low] = number.to_be_bytes();
             let mut bytes = [7; 32];
             bytes[..2].copy_from_slice(&[high, low]);
@@ -448,18 +448,18 @@ fn one_change_among_many_nodes() {
                 ..record("", 2)
             }
         };
-        let mut records: Vec<_> = (0..count).map(one).collect();
+        let mut records: Vec<_> = (0..count).map(node).collect();
         let before = known(&records);
         records[0].endpoints = vec!["192.0.2.200:51820".parse().unwrap()];
         let texts = texts(&records);
-        let once = || {
+        let measure = || {
             let start = std::time::Instant::now();
-            let plan = plan(&own, &texts, &before);
+            let plan = plan(&ours, &texts, &before);
             let took = start.elapsed();
             assert_eq!((plan.refusals.len(), &plan.known), (0, &known(&records)));
             took
         };
-        let best = (0..7).map(|_| once()).min();
+        let best = (0..7).map(|_| measure()).min();
         println!(
             "{count} nodes: {best:?} for a plan, {} bytes a record",
             texts["node-7"].len()
